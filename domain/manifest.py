@@ -1,0 +1,169 @@
+"""The manifest `agent.yaml`, version 1: one model, from which the JSON schema for editors is made.
+
+`builders.manifest` reads it from YAML and turns what this model refuses into file, line, rule and suggestion.
+Sizes are written as in Kubernetes (`512Mi`, `0.5`, `500m`), durations as `30s`, `5m`, `1h`.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+MEBIBYTE = 1024 * 1024
+SIZE_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
+SEMVER = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"
+ENTRYPOINT = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+RESERVED_VARIABLES = frozenset({"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"})  # Knative's runtime contract
+
+
+def parse_size(value: Any) -> Any:
+    """`512Mi` as bytes."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]i?)?", value)
+        if match is None:
+            raise ValueError("a size is a number with K, M, G, Ki, Mi or Gi, such as 512Mi")
+        return int(float(match[1]) * SIZE_UNITS[match[2] or ""])
+    return value
+
+
+def parse_duration(value: Any) -> Any:
+    """`5m` as seconds."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", value)
+        if match is None:
+            raise ValueError("a duration is a number with ms, s, m or h, such as 30s")
+        return float(match[1]) * DURATION_UNITS[match[2]]
+    return value
+
+
+def parse_cpu(value: Any) -> Any:
+    """`500m` as cores."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(m?)", value)
+        if match is None:
+            raise ValueError("cpu is a number of cores, such as 0.5 or 500m")
+        return float(match[1]) / (1000 if match[2] else 1)
+    return value
+
+
+def _variables(value: dict[str, str]) -> dict[str, str]:
+    for name in value:
+        if not re.match(VARIABLE, name):
+            raise ValueError(f"{name!r} is no name of an environment variable")
+        if name in RESERVED_VARIABLES:
+            raise ValueError(f"{name} is set by the platform and cannot be set here")
+    return value
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Cpu = Annotated[float, BeforeValidator(parse_cpu), Field(gt=0)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Framework(StrEnum):
+    PLAIN = "plain"
+    LANGGRAPH = "langgraph"
+    CREWAI = "crewai"
+    AGNO = "agno"
+
+
+class Access(StrEnum):
+    """Who may call the agent. `organization`: credentials of its organization; `agents`: only its agents."""
+
+    ORGANIZATION = "organization"
+    AGENTS = "agents"
+    PUBLIC = "public"
+
+
+class Metric(StrEnum):
+    CONCURRENCY = "concurrency"
+    RPS = "rps"
+
+
+DEFAULT_MEMORY = {
+    Framework.PLAIN: 256 * MEBIBYTE,
+    Framework.LANGGRAPH: 512 * MEBIBYTE,
+    Framework.AGNO: 512 * MEBIBYTE,
+    Framework.CREWAI: 1024 * MEBIBYTE,
+}
+
+
+class Resources(Part):
+    cpu: Cpu = Field(1.0, description="Cores an instance may use.")
+    memory: Size | None = Field(None, description="Memory of an instance; by default what its framework needs.")
+    gpu: int = Field(0, ge=0, le=8, description="GPUs an instance needs.")
+    scratch: Size = Field(256 * MEBIBYTE, description="Size of the private /tmp.")
+
+
+class Scale(Part):
+    min: int = Field(0, ge=0, le=1000, description="Instances that are always kept.")
+    max: int = Field(20, ge=1, le=1000, description="Instances at most.")
+    metric: Metric = Field(Metric.CONCURRENCY, description="What the autoscaler holds at its target.")
+    target: float | None = Field(None, ge=0.01, description="Per instance; by default 100 (concurrency) or 200 (rps).")
+    target_utilization: int = Field(70, ge=1, le=100, description="Per cent of the target that is aimed at.")
+    concurrency_limit: int = Field(100, ge=0, le=1000, description="Requests an instance gets at once; 0: no limit.")
+    window: Duration = Field(60.0, ge=6, le=3600, description="Stable window of the autoscaler.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Scale:
+        if self.min > self.max:
+            raise ValueError("scale.min must not be greater than scale.max")
+        if self.window != int(self.window):
+            raise ValueError("scale.window is in whole seconds")
+        return self
+
+
+class Timeouts(Part):
+    run: Duration = Field(300.0, le=86400, description="One attempt of a run.")
+    start: Duration = Field(60.0, le=600, description="Loading the agent, until it is ready.")
+    grace: Duration = Field(30.0, le=600, description="Between a cancel or drain and the kill.")
+
+
+class Retries(Part):
+    """Of an agent's own errors; a lost executor always gets a new attempt (at most `lost_limit`)."""
+
+    limit: int = Field(0, ge=0, le=100, description="Further attempts after the agent failed.")
+    backoff: Literal["exponential", "linear"] = "exponential"
+    delay: Duration = Field(1.0, le=3600, description="Before the first retry.")
+    synchronous: bool = Field(False, description="Retry while a synchronous caller waits, too.")
+
+
+class Trigger(Part):
+    http: dict[str, Any] | None = Field(None, description="Calls over HTTP; every agent has this one.")
+
+
+class Manifest(Part):
+    """What an agent is and needs."""
+
+    api_version: Literal[1] = Field(1, description="Version of this format.")
+    name: Annotated[str, Field(pattern=NAME, description="Lower case letters, digits and dashes.")]
+    version: Annotated[str, Field(pattern=SEMVER, description="Version label (semver).")] = "0.1.0"
+    description: str = Field("", max_length=1000)
+    framework: Framework = Framework.PLAIN
+    entrypoint: Annotated[str, Field(pattern=ENTRYPOINT, description="module:attribute, such as agent:graph.")]
+    resources: Resources = Resources()
+    scale: Scale = Scale()
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    payload_limit: Size = Field(10 * MEBIBYTE, le=1024 * MEBIBYTE, description="Largest body of a request.")
+    access: Access = Access.ORGANIZATION
+    network: Literal["internet", "none"] | list[str] = Field("internet", description="What the agent may reach.")
+    env: Annotated[dict[str, str], AfterValidator(_variables)] = Field(default_factory=dict)
+    secrets: list[Annotated[str, Field(pattern=VARIABLE)]] = Field(
+        default_factory=list, description="Secrets of the organization that become environment variables."
+    )
+    triggers: list[Trigger] = Field(default_factory=list)
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.resources.memory or DEFAULT_MEMORY[self.framework]

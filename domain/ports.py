@@ -1,0 +1,46 @@
+"""The ports: what the control plane needs from the world. Each has a fake in tests/fakes and a conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from domain.deployment import DesiredAgent, Environment, RevisionStatus
+
+
+class Platform(Protocol):
+    """Runs agents. `local.platform` on this machine; later `knative` on a cluster."""
+
+    async def deploy(self, agent: DesiredAgent) -> None:
+        """Serve the agent as described; idempotent, returns before instances exist."""
+        ...
+
+    async def probe(self, organization: str, revision: str) -> RevisionStatus:
+        """Start one instance of a revision that is being deployed and say whether it became ready."""
+        ...
+
+    async def describe(self, organization: str, agent: str) -> list[RevisionStatus]:
+        """What is observed of the agent's revisions right now."""
+        ...
+
+    async def list(self) -> list[tuple[str, str]]:
+        """Every (organization, agent) that the platform serves."""
+        ...
+
+    async def remove(self, organization: str, agent: str) -> None:
+        """Stop serving the agent and end its instances after their grace period; idempotent."""
+        ...
+
+    def logs(self, organization: str, revision: str, *, follow: bool) -> AsyncIterator[bytes]:
+        """JSON lines that instances of the revision wrote, oldest first."""
+        ...
+
+
+class Builder(Protocol):
+    """Makes environments. The build runs user code, so it runs in a sandbox."""
+
+    async def build(
+        self, organization: str, version: str, source: str, manifest_framework: str, secrets: Mapping[str, str]
+    ) -> AsyncIterator[str | Environment]:
+        """Yield log lines, then the environment; raise `Problem` with the resolver's own words if it cannot be built."""
+        ...

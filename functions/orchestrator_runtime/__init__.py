@@ -1,0 +1,1 @@
+"""The runtime that an agent's instance runs: see `server`, `zygote`, `journal` and `frameworks`."""

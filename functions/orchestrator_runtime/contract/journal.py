@@ -1,0 +1,89 @@
+"""The journal protocol, version 1: what an instance asks of the journal, over `wire` frames on a Unix socket.
+
+The first request is `hello`; everything else is refused before it. The token says which organization, agent and
+instance speaks: no operation carries an organization. All replies come after the commit.
+
+| operation            | fields                                                   | body          | reply |
+|----------------------|----------------------------------------------------------|---------------|-------|
+| `hello`              | protocol, token                                          |               | protocol |
+| `admit`              | Admission                                                | input         | Admitted; body = recorded answer when `finished`, the recorded input when the run was dispatched |
+| `append`             | run, epoch, events: [Event]; `part` of an event indexes a blob | blobs   | seq: the last event's number |
+| `recorded`           | run                                                      |               | calls: [{name, digest, n, part}]; body: their results |
+| `end`                | run, epoch, Ending                                       | answer        | state |
+| `wait`               | run, epoch, reason, until (seconds since the epoch)      |               | |
+| `checkpoint.put`     | run, epoch, thread, namespace, checkpoint, parent, type, metadata, projection, channels | blobs | |
+| `checkpoint.writes`  | run, epoch, thread, namespace, checkpoint, task, path, writes: [{index, channel, type, part}] | blobs | |
+| `checkpoint.get`     | thread, namespace, checkpoint (null: the newest)         |               | checkpoint… or found: false |
+| `checkpoint.list`    | thread, namespace, before, limit, filter                 |               | checkpoints: […] without blobs' bodies twice |
+| `checkpoint.delete`  | thread                                                   |               | |
+| `session.get`        | session                                                  |               | found; body: its state |
+| `session.put`        | run, epoch, session                                      | state         | |
+
+Notifications from the journal: `cancel` {run, grace}: stop this run, you have `grace` seconds.
+
+A write whose epoch is old is refused with the problem `fenced` (409): another attempt has the run.
+A runtime one version older keeps working: fields are only ever added, and both ends ignore those they do not know.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+PROTOCOL_VERSION = 1
+OLDEST_PROTOCOL = 1
+FENCED = "fenced"  # problem code: the epoch is old; stop working on this run
+
+
+class Admission(TypedDict):
+    """Asks to work on a run. The body is the input as it came."""
+
+    run: str  # the identity it gets if nothing else decides it; with `dispatched`, the run that is meant
+    dispatched: NotRequired[bool]  # the run is recorded already (async, retry, lost executor); the body is empty
+    key: NotRequired[str]  # Idempotency-Key
+    fingerprint: NotRequired[str]  # digest of method, path and body: the same key with another one is refused (422)
+    session: NotRequired[str]
+    trigger: Literal["http", "event"]
+    request: dict[str, Any]  # method, path, query, content_type: enough to send the request again
+    deadline: float  # seconds this attempt may take; no lease outlives it
+    correlation: str
+    traceparent: NotRequired[str]
+    caller: NotRequired[str]
+
+
+class Admitted(TypedDict):
+    """`started`: work, with this epoch. `finished`: do not; the body is the recorded answer, `ending` its description."""
+
+    run: str
+    outcome: Literal["started", "finished"]
+    epoch: int
+    attempt: int
+    ending: NotRequired[Ending]
+    recorded: NotRequired[int]  # calls recorded by earlier attempts; ask `recorded` for them if not 0
+    session: NotRequired[str]
+    request: NotRequired[dict[str, Any]]  # of a dispatched run
+
+
+class Event(TypedDict):
+    """One run event. Kinds that an instance writes: step.started, step.succeeded, step.failed, output, log."""
+
+    kind: str
+    at: float  # seconds since the epoch
+    step: NotRequired[str]  # identity of the step within the run
+    parent: NotRequired[str]
+    name: NotRequired[str]
+    step_kind: NotRequired[str]  # states.StepKind
+    data: NotRequired[dict[str, Any]]  # tokens, durations, model; small
+    part: NotRequired[int]  # blob with the step's input (started) or result (ended)
+    call: NotRequired[dict[str, Any]]  # {name, digest, n}: this result answers that call after a crash
+
+
+class Ending(TypedDict):
+    """How a run ended. `retryable` is false for what no retry can mend: bad input, cancel."""
+
+    state: Literal["succeeded", "failed", "cancelled"]
+    status: int  # HTTP status of the answer
+    content_type: NotRequired[str]
+    headers: NotRequired[dict[str, str]]
+    problem: NotRequired[dict[str, Any]]
+    retryable: NotRequired[bool]
+    usage: NotRequired[dict[str, int]]  # input_tokens, output_tokens

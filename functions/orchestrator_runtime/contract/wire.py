@@ -1,0 +1,243 @@
+"""The one framing of every internal channel: journal, server and gateway, supervisor.
+
+A frame is a 4-byte header length, a 4-byte body length (big-endian), a JSON header and a raw body. A header with
+`id` and `op` is a request, one with `re` answers it (`error` holds a problem document), one with `op` alone is a
+notification. Several blobs travel in one body; the header's `parts` lists their lengths.
+
+Both ends may call the other. Writes of one turn of the event loop leave in one system call, which is what makes
+group commit at the other end possible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from orchestrator_runtime.contract.errors import BadInput, Problem, Unavailable, from_document
+
+LENGTHS = struct.Struct("!II")
+MAX_HEADER_BYTES = 16 * 1024 * 1024
+MAX_BODY_BYTES = 256 * 1024 * 1024
+
+Header: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request, notification or reply: JSON fields and a body of bytes."""
+
+    fields: Header = field(default_factory=dict)
+    body: bytes = b""
+
+    def parts(self) -> list[bytes]:
+        """The blobs of the body, as the header's `parts` cuts it."""
+        blobs, start = [], 0
+        for length in self.fields.get("parts", ()):
+            blobs.append(self.body[start : start + length])
+            start += length
+        return blobs
+
+
+def with_parts(fields: Header, blobs: Sequence[bytes]) -> Message:
+    """A message whose body holds several blobs."""
+    return Message({**fields, "parts": [len(blob) for blob in blobs]}, b"".join(blobs))
+
+
+Handler: TypeAlias = Callable[["Peer", Message], Message | Awaitable[Message] | None]
+"""Answers one request or notification. May return a reply, a future or coroutine of one, or raise `Problem`."""
+
+
+def encode(header: Header, body: bytes = b"") -> bytes:
+    """One frame as bytes."""
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return LENGTHS.pack(len(text), len(body)) + text + body
+
+
+def decode(buffer: bytearray) -> Iterable[tuple[Header, bytes]]:
+    """Take every whole frame off the front of `buffer`.
+
+    Raises `BadInput` when a length is beyond the limits or a header is no JSON object.
+    """
+    start = 0
+    while len(buffer) - start >= LENGTHS.size:
+        header_length, body_length = LENGTHS.unpack_from(buffer, start)
+        if header_length > MAX_HEADER_BYTES or body_length > MAX_BODY_BYTES:
+            raise BadInput("A frame is longer than the protocol allows", code="frame_too_large")
+        body_start = start + LENGTHS.size + header_length
+        if len(buffer) < body_start + body_length:
+            break
+        try:
+            header = json.loads(buffer[start + LENGTHS.size : body_start])
+        except ValueError as error:
+            raise BadInput("A frame's header is not JSON", code="frame_not_json") from error
+        if not isinstance(header, dict):
+            raise BadInput("A frame's header is not an object", code="frame_not_json")
+        yield header, bytes(buffer[body_start : body_start + body_length])
+        start = body_start + body_length
+    del buffer[:start]
+
+
+class Peer(asyncio.Protocol):
+    """One end of a channel.
+
+    `handlers` maps operation names to handlers. `on_lost` is called once, when the connection is gone; every call
+    still open then fails with `Unavailable`.
+    """
+
+    def __init__(
+        self,
+        handlers: dict[str, Handler],
+        *,
+        on_connected: Callable[[Peer], None] | None = None,
+        on_lost: Callable[[Peer], None] | None = None,
+    ) -> None:
+        self.state: dict[str, Any] = {}  # what this end knows about the other: identity, permissions
+        self._handlers = handlers
+        self._on_connected = on_connected
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._received = bytearray()
+        self._outgoing: list[bytes] = []
+        self._calls: dict[int, asyncio.Future[Message]] = {}
+        self._tasks: set[asyncio.Task[Message]] = set()
+        self._last_id = 0
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if self._on_connected:
+            self._on_connected(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            if not call.done():
+                call.set_exception(Unavailable("The connection was lost", code="connection_lost"))
+                call.exception()  # a caller that has gone away must not make the loop complain
+        for task in self._tasks:
+            task.cancel()
+        if not self.lost.done():
+            self.lost.set_result(None)
+        if self._on_lost:
+            self._on_lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        try:
+            for header, body in decode(self._received):
+                self._dispatch(header, body)
+        except BadInput:
+            self.close()  # a peer that does not speak the protocol has nothing more to say
+
+    # calls
+
+    async def call(self, operation: str, fields: Header | None = None, body: bytes = b"") -> Message:
+        """Send a request and wait for its reply; a problem that the other end answers is raised here."""
+        return await self.start_call(operation, fields, body)
+
+    def start_call(self, operation: str, fields: Header | None = None, body: bytes = b"") -> asyncio.Future[Message]:
+        """Like `call`, without a coroutine: the request leaves with this turn of the loop."""
+        future: asyncio.Future[Message] = self._loop.create_future()
+        if self._transport is None:
+            future.set_exception(Unavailable("The connection is closed", code="connection_lost"))
+            return future
+        self._last_id += 1
+        self._calls[self._last_id] = future
+        self._send({**(fields or {}), "id": self._last_id, "op": operation}, body)
+        return future
+
+    def notify(self, operation: str, fields: Header | None = None, body: bytes = b"") -> None:
+        """Send a notification; nobody answers. On a lost connection it is dropped."""
+        self._send({**(fields or {}), "op": operation}, body)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    # frames
+
+    def _send(self, header: Header, body: bytes = b"") -> None:
+        if self._transport is None:
+            return
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(encode(header, body))
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if outgoing and self._transport is not None:
+            self._transport.write(b"".join(outgoing))
+
+    def _dispatch(self, header: Header, body: bytes) -> None:
+        answered = header.pop("re", None)
+        if answered is not None:
+            self._settle(answered, header, body)
+            return
+        identity = header.pop("id", None)
+        operation = header.pop("op", "")
+        handler = self._handlers.get(operation)
+        try:
+            if handler is None:
+                raise BadInput(f"There is no operation {operation!r}", code="unknown_operation")
+            reply = handler(self, Message(header, body))
+        except Problem as problem:
+            self._refuse(identity, problem)
+            return
+        if reply is None or isinstance(reply, Message):
+            self._reply(identity, reply or Message())
+            return
+        future = asyncio.ensure_future(reply)
+        if isinstance(future, asyncio.Task):
+            self._tasks.add(future)
+        future.add_done_callback(lambda done: self._finish(identity, done))
+
+    def _finish(self, identity: int | None, done: asyncio.Future[Message]) -> None:
+        self._tasks.discard(done)  # type: ignore[arg-type]
+        if done.cancelled():
+            self._refuse(identity, Unavailable("The operation was cancelled", code="cancelled"))
+            return
+        error = done.exception()
+        if error is None:
+            self._reply(identity, done.result() or Message())
+        elif isinstance(error, Problem):
+            self._refuse(identity, error)
+        else:
+            self._refuse(identity, Problem("The operation failed unexpectedly", code="internal"))
+            self._loop.call_exception_handler({"message": "A handler failed", "exception": error})
+
+    def _reply(self, identity: int | None, reply: Message) -> None:
+        if identity is not None:
+            self._send({**reply.fields, "re": identity}, reply.body)
+
+    def _refuse(self, identity: int | None, problem: Problem) -> None:
+        if identity is not None:
+            self._send({"re": identity, "error": problem.document()})
+
+    def _settle(self, answered: int, header: Header, body: bytes) -> None:
+        future = self._calls.pop(answered, None)
+        if future is None or future.done():
+            return
+        error = header.get("error")
+        if error is None:
+            future.set_result(Message(header, body))
+        else:
+            future.set_exception(from_document(error))
+
+
+async def connect(
+    path: str, handlers: dict[str, Handler], *, on_lost: Callable[[Peer], None] | None = None
+) -> Peer:
+    """Connect to a Unix socket. Raises `OSError` if nobody listens."""
+    loop = asyncio.get_running_loop()
+    _, peer = await loop.create_unix_connection(lambda: Peer(handlers, on_lost=on_lost), path)
+    return peer
