@@ -1,0 +1,93 @@
+"""Keeps the server and the gateway running: a child that ends is started again, after a pause that grows."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from domain.clock import Clock
+
+logger = logging.getLogger("supervisor.children")
+
+FIRST_PAUSE = 0.1  # seconds
+LONGEST_PAUSE = 5.0
+STABLE_AFTER = 30.0  # a child that lived this long starts again without a pause
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent() -> None:
+    """Runs in the child between fork and exec: the kernel kills it when the supervisor dies."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """A Python module to run, the environment it gets, and the descriptors it inherits under their own numbers."""
+
+    name: str
+    module: str
+    env: Mapping[str, str]
+    pass_fds: Sequence[int] = ()
+
+
+class Child:
+    """One process that is kept running until `stop`."""
+
+    def __init__(self, spec: ChildSpec, *, clock: Clock) -> None:
+        self.spec = spec
+        self.process: asyncio.subprocess.Process | None = None
+        self.restarts = 0
+        self._clock = clock
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start the process again and again; returns after `stop`."""
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            started = self._clock.monotonic()
+            # subprocess inside asyncio: preexec_fn is safe here, the supervisor has one thread
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                self.spec.module,
+                env=dict(self.spec.env),
+                pass_fds=tuple(self.spec.pass_fds),
+                stdin=subprocess.DEVNULL,
+                preexec_fn=die_with_parent,
+            )
+            code = await self.process.wait()
+            if self._stopping.is_set():
+                return
+            self.restarts += 1
+            logger.error("%s ended with code %s and is started again", self.spec.name, code)
+            if self._clock.monotonic() - started > STABLE_AFTER:
+                pause = FIRST_PAUSE
+            await self._sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:  # the pause is over and nobody asked us to stop
+            return
+
+    async def stop(self, *, grace: float) -> None:
+        """Ask the process to end, and kill it after `grace` seconds."""
+        self._stopping.set()
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), grace)
+        except TimeoutError:  # it did not drain in time
+            process.kill()
+            await process.wait()
