@@ -1,0 +1,119 @@
+"""The server's settings: read once from ORCHESTRATOR_* by `bootstrap`, then passed. Nothing else reads the environment.
+
+A variable is named after group and field: `telemetry.otlp_endpoint` is ORCHESTRATOR_TELEMETRY_OTLP_ENDPOINT; the
+fields of `Settings` itself have no group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from domain.home import Home
+from orchestrator_runtime.contract.errors import BadInput
+
+PREFIX = "ORCHESTRATOR_"
+MEBIBYTE = 1024 * 1024
+
+
+def _words(value: Any) -> Any:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+"""Separated by commas or spaces."""
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Telemetry(Group):
+    otlp_endpoint: str | None = Field(
+        None, description="Base URL of an OTLP/HTTP collector, such as http://127.0.0.1:4318. Without one, no spans."
+    )
+    trace_sample_ratio: float = Field(
+        0.1, ge=0, le=1, description="Share of new traces that is recorded; 10 % bounds the cost in production."
+    )
+
+
+class Egress(Group):
+    allow: Words = Field(
+        (), description="host:port of private or loopback services that agents may reach, such as a local model server."
+    )
+
+
+class Scaling(Group):
+    zero_grace: float = Field(
+        30.0, ge=0, description="Seconds an idle last instance is kept after its window; 30 is Knative's default."
+    )
+
+
+class Runs(Group):
+    event_poll: float = Field(
+        0.2, gt=0, description="Seconds between looks for new events of a run that somebody follows; bounds the delay."
+    )
+    keep_alive: float = Field(
+        15.0, gt=0, description="Seconds of silence after which a live stream sends a comment; proxies close idle ones."
+    )
+
+
+class Deployments(Group):
+    kept_revisions: int = Field(
+        10, ge=1, description="Ready revisions without traffic that an agent keeps, for a rollback without a build."
+    )
+    source_limit: int = Field(
+        64 * MEBIBYTE, gt=0, description="Largest upload of an agent's folder, in bytes: code, not models or data."
+    )
+
+
+class Settings(Group):
+    home: Path = Field(description="The home folder; everything that must survive is in it.")
+    database: str | None = Field(
+        None,
+        description="SQLAlchemy URL (sqlite or postgresql+psycopg); by default the SQLite file in the home folder.",
+    )
+    host: str = Field("127.0.0.1", description="Address the gateway listens on; loopback, as nothing here speaks TLS.")
+    port: int = Field(4100, ge=0, le=65535, description="Port the gateway listens on; the next free one if taken.")
+    log_level: Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"] = Field("INFO", description="Lowest level logged.")
+    telemetry: Telemetry = Telemetry()
+    egress: Egress = Egress()
+    scaling: Scaling = Scaling()
+    runs: Runs = Runs()
+    deployments: Deployments = Deployments()
+
+    @property
+    def layout(self) -> Home:
+        return Home(self.home)
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.layout.database}"
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings that `environ` gives. Raises `BadInput` (`settings_invalid`) naming the variable that is wrong.
+
+    Variables that name no field are left alone: supervisor and gateway have their own under the same prefix.
+    """
+    values: dict[str, Any] = {"home": Home.from_environment(environ).root}
+    for name, field in Settings.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, Group):
+            found = {inner: environ.get(f"{PREFIX}{name}_{inner}".upper()) for inner in group.model_fields}
+            values[name] = {inner: value for inner, value in found.items() if value}
+        elif name != "home" and environ.get(f"{PREFIX}{name}".upper()):
+            values[name] = environ[f"{PREFIX}{name}".upper()]
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise BadInput(
+            f"{variable}: {first['msg']}",
+            code="settings_invalid",
+            hint="Correct the variable or unset it; its default is in control_api/settings.py.",
+        ) from error
