@@ -54,11 +54,11 @@ class Control:
     def renew_leases(self) -> None:
         """Say to the server which instances live; it renews the leases of their runs."""
         if self._server is not None and self.instances is not None:
-            living = [instance.id for instance in self.instances.list() if instance.forked is not None]
+            living = [instance.id for instance in self.instances.all() if instance.forked is not None]
             self._server.notify("leases.renew", {"instances": living})
 
     async def credentials(self, instance: str, request: StartRequest) -> Credentials:
-        """Ask the server what an instance may know. Raises `Unavailable` if no server comes within `CREDENTIALS_WAIT`."""
+        """Ask the server what an instance may know; `Unavailable` if no server comes within `CREDENTIALS_WAIT`."""
         fields = {
             "instance": instance,
             "organization": request.organization,
@@ -111,7 +111,7 @@ class Control:
         return self.instances
 
     def _list(self, peer: Peer, message: Message) -> Message:
-        infos = [instance.info() for instance in self._all().list()]
+        infos = [instance.info() for instance in self._all().all()]
         return Message({"instances": infos})
 
     async def _start(self, peer: Peer, message: Message) -> Message:

@@ -81,7 +81,7 @@ class StartRequest:
 class Instance:
     id: str
     request: StartRequest
-    socket: Path
+    address: Path
     call_token: str
     started_at: float
     state: State = "starting"
@@ -101,7 +101,7 @@ class Instance:
             "agent": self.request.start["agent"],
             "revision": self.request.revision,
             "environment": self.request.environment["digest"],
-            "socket": str(self.socket),
+            "socket": str(self.address),
             "call_token": self.call_token,
             "pid": self.forked.pid if self.forked else None,
             "state": self.state,
@@ -137,7 +137,7 @@ class Instances:
         self._instances: dict[str, Instance] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def list(self) -> list[Instance]:
+    def all(self) -> list[Instance]:
         return list(self._instances.values())
 
     async def start(self, request: StartRequest) -> Instance:
@@ -170,7 +170,7 @@ class Instances:
         return instance
 
     async def stop(self, instance_id: str, *, grace: float) -> None:
-        """Ask an instance to finish what it does and go; kill it after `grace` seconds. Unknown ids are gone already."""
+        """Ask an instance to finish what it does and go; kill it after `grace` seconds. Unknown ids are gone."""
         instance = self._instances.get(instance_id)
         if instance is None:
             return
@@ -190,7 +190,7 @@ class Instances:
 
     async def renew_tokens(self, *, before: float) -> None:
         """Give every instance whose journal token expires before then (seconds since the epoch) a fresh one."""
-        for instance in self.list():
+        for instance in self.all():
             if instance.control is None or instance.state != "ready":
                 continue
             credentials = await self._credentials(instance.id, dataclasses.replace(instance.request, secrets=[]))
@@ -202,7 +202,7 @@ class Instances:
         instance = Instance(
             id=f"{request.revision}-{unique}",
             request=request,
-            socket=self._folder / f"{unique}.sock",
+            address=self._folder / f"{unique}.sock",
             call_token=secrets.token_urlsafe(24),
             started_at=self._clock.now().timestamp(),
         )
@@ -229,7 +229,7 @@ class Instances:
         instance.control.setblocking(False)
         outputs = [os.pipe(), os.pipe()]
         given: list[int] = [theirs.fileno(), outputs[0][1], outputs[1][1]]
-        listening = listen_unix(instance.socket)
+        listening = listen_unix(instance.address)
         try:
             instance.forked = await self._forker(
                 start,
@@ -311,7 +311,7 @@ class Instances:
     def _forget(self, instance: Instance) -> None:
         self._instances.pop(instance.id, None)
         instance.state = "gone"
-        instance.socket.unlink(missing_ok=True)
+        instance.address.unlink(missing_ok=True)
         if instance.control is not None:
             asyncio.get_running_loop().remove_reader(instance.control.fileno())
             instance.control.close()

@@ -95,7 +95,11 @@ class OutputReader:
     def _line(self, line: bytes) -> None:
         record = _own_record(line)
         if record is None:
-            record = {"at": self._clock.now().timestamp(), "stream": self._stream, "line": line.decode(errors="replace")}
+            record = {
+                "at": self._clock.now().timestamp(),
+                "stream": self._stream,
+                "line": line.decode(errors="replace"),
+            }
         self._tail.append(str(record["line"]))
         del self._tail[:-20]
         self._log.write({**record, "instance": self._instance})
