@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from domain.manifest import Manifest
+from domain.manifest import Framework, Manifest
 
 
 class BuildState(StrEnum):
@@ -40,6 +40,17 @@ REVISION_TRANSITIONS: Mapping[RevisionState, frozenset[RevisionState]] = {
     RevisionState.FAILED: frozenset({RevisionState.RETIRED}),
     RevisionState.RETIRED: frozenset({RevisionState.READY}),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What a builder needs to know. `secrets`: only those that `builders.dependencies.is_build_secret` lets through."""
+
+    organization: str
+    version: str  # content digest
+    source: str  # folder with the agent's files
+    framework: Framework
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from domain.deployment import DesiredAgent, Environment, RevisionStatus
+from domain.deployment import BuildRequest, DesiredAgent, Environment, RevisionStatus
 
 
 class Platform(Protocol):
@@ -37,10 +37,13 @@ class Platform(Protocol):
 
 
 class Builder(Protocol):
-    """Makes environments. The build runs user code, so it runs in a sandbox."""
+    """Makes environments, in a sandbox: code of a user or of a package never gets at what is shared."""
 
-    async def build(
-        self, organization: str, version: str, source: str, manifest_framework: str, secrets: Mapping[str, str]
-    ) -> AsyncIterator[str | Environment]:
-        """Yield log lines, then the environment; raise `Problem` with the resolver's own words if it cannot be built."""
+    async def build(self, request: BuildRequest, *, log: Callable[[str], None]) -> Environment:
+        """The environment that the folder's dependencies need, built unless it exists; one build per lock at a time.
+
+        `log` is called with each line as it comes. Raises `Problem`: `dependencies_unresolvable` (in the resolver's own
+        words), `dependencies_invalid`, `python_unavailable`, `framework_missing`, `build_failed`, `build_timeout`,
+        `disk_full`. Cancelling it ends the build; nothing half-made is ever used.
+        """
         ...

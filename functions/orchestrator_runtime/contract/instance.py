@@ -19,6 +19,9 @@ from typing import Any
 # Order of the descriptors that come with an InstanceStart.
 FD_LISTEN, FD_CONTROL, FD_SOURCE, FD_STDOUT, FD_STDERR = range(5)
 
+# Where this package is inside an instance: RUNTIME_PATH/orchestrator_runtime is a read-only mount of the installation's
+# own, and each environment holds a .pth naming RUNTIME_PATH. So no environment copies it and no user folder shadows it.
+RUNTIME_PATH = "/opt/orchestrator/runtime"
 SOURCE_PATH = "/app"  # where the agent's folder is inside an instance
 SCRATCH_PATH = "/tmp"  # noqa: S108 - a private tmpfs of the instance, not the host's
 JOURNAL_SOCKET = "/run/orchestrator/journal.sock"
