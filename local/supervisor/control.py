@@ -26,11 +26,13 @@ class Control:
         warm: Callable[[str, dict[str, Any]], Awaitable[None]],
     ) -> None:
         self.instances: Instances | None = None
+        self.on_gateway: Callable[[], None] = lambda: None
         self._run_sandbox = run_sandbox
         self._warm = warm
         self._subscribers: set[Peer] = set()
         self._server: Peer | None = None
         self._server_there = asyncio.Event()
+        self._gateway_there = asyncio.Event()
 
     def peer(self) -> Peer:
         """A protocol for one accepted connection."""
@@ -45,6 +47,11 @@ class Control:
             },
             on_lost=self._lost,
         )
+
+    async def both_there(self) -> None:
+        """Return once a server and a gateway have subscribed."""
+        await self._server_there.wait()
+        await self._gateway_there.wait()
 
     def announce(self, operation: str, fields: dict[str, Any]) -> None:
         """Tell everyone who subscribed."""
@@ -97,6 +104,9 @@ class Control:
         if message.fields.get("role") == "server":
             self._server = peer
             self._server_there.set()
+        if message.fields.get("role") == "gateway":
+            self._gateway_there.set()
+            self.on_gateway()
         return self._list(peer, message)
 
     def _lost(self, peer: Peer) -> None:

@@ -90,6 +90,7 @@ class Instance:
     ready: asyncio.Future[dict[str, Any]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     gone: asyncio.Future[dict[str, Any]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     egress: int | None = None
+    token_expires: float = 0.0
     tail: list[str] = field(default_factory=list)
     kill_reason: Reason | None = None
 
@@ -188,14 +189,14 @@ class Instances:
     async def stop_all(self, *, grace: float) -> None:
         await asyncio.gather(*(self.stop(instance_id, grace=grace) for instance_id in list(self._instances)))
 
-    async def renew_tokens(self, *, before: float) -> None:
+    async def renew_tokens(self, *, older_than: float) -> None:
         """Give every instance whose journal token expires before then (seconds since the epoch) a fresh one."""
         for instance in self.all():
-            if instance.control is None or instance.state != "ready":
+            if instance.control is None or instance.state != "ready" or instance.token_expires > older_than:
                 continue
             credentials = await self._credentials(instance.id, dataclasses.replace(instance.request, secrets=[]))
-            if credentials.expires >= before:
-                _tell(instance.control, {"event": "token", "journal_token": credentials.journal_token})
+            instance.token_expires = credentials.expires
+            _tell(instance.control, {"event": "token", "journal_token": credentials.journal_token})
 
     def _new(self, request: StartRequest) -> Instance:
         unique = secrets.token_hex(4)
@@ -212,10 +213,12 @@ class Instances:
     async def _fork(self, instance: Instance) -> None:
         request = instance.request
         credentials = await self._credentials(instance.id, request)
+        instance.token_expires = credentials.expires
         start = InstanceStart.from_json(
             json.dumps(
                 {
                     **request.start,
+                    "network": "none" if request.start.get("network") == "none" else "internet",
                     "instance": instance.id,
                     "organization": request.organization,
                     "revision": request.revision,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from domain.clock import Clock
+from domain.home import Home
 
 MAX_LINE_BYTES = 64 * 1024
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -116,6 +117,20 @@ def _own_record(line: bytes) -> dict[str, Any] | None:
     if isinstance(record, dict) and record.keys() <= PLATFORM_FIELDS and "line" in record:
         return record
     return None
+
+
+class RevisionLogs:
+    """The open log files, one per revision. They are few, and stay open."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._logs: dict[tuple[str, str], RevisionLog] = {}
+
+    def of(self, organization: str, revision: str) -> RevisionLog:
+        key = (organization, revision)
+        if key not in self._logs:
+            self._logs[key] = RevisionLog(self._home.log(organization, revision))
+        return self._logs[key]
 
 
 LogFor = Callable[[str, str], RevisionLog]

@@ -1,0 +1,3 @@
+from local.supervisor.main import main
+
+main()

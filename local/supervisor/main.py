@@ -1,0 +1,209 @@
+"""`python -m local.supervisor`: open the sockets, start everything, keep it running, and end it cleanly.
+
+Started by `orchestrator up`; ends on SIGTERM or SIGINT, and everything below it ends with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import domain.logging
+from domain.clock import Clock, SystemClock
+from domain.home import Home
+from local.supervisor.children import Child, ChildSpec
+from local.supervisor.control import Control
+from local.supervisor.egress import EgressOffers
+from local.supervisor.instances import Instances
+from local.supervisor.logs import RevisionLogs
+from local.supervisor.sandboxes import Sandboxes
+from local.supervisor.sockets import listen_tcp, listen_unix
+from orchestrator_runtime.contract.errors import Conflict, Problem
+
+logger = logging.getLogger("supervisor")
+
+HOST = "127.0.0.1"
+PORT = 4100
+LEASE_RENEWAL = 5.0  # seconds; a lease lasts three of them
+TOKEN_RENEWAL = 60.0
+STOP_GRACE = 10.0  # what instances get when everything ends
+CHILD_GRACE = 5.0
+
+
+class Supervisor:
+    """One running installation. `ready` (a descriptor) gets the address as a line once server and gateway serve."""
+
+    def __init__(self, home: Home, *, port: int, ready: int | None, environ: Mapping[str, str], clock: Clock) -> None:
+        self._home = home
+        self._port = port
+        self._ready = ready
+        self._environ = environ
+        self._clock = clock
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`."""
+        home = self._home
+        home.instance_sockets.mkdir(mode=0o700, exist_ok=True)
+        for left_over in home.instance_sockets.iterdir():
+            left_over.unlink()
+        gateway_listening = listen_tcp(HOST, self._port)
+        address = f"http://{HOST}:{gateway_listening.getsockname()[1]}"
+        api, control_listening, journal, supervising = (
+            listen_unix(home.api_socket),
+            listen_unix(home.control_socket),
+            listen_unix(home.journal_socket, mode=0o666),  # instances of every organization; the token decides
+            listen_unix(home.supervisor_socket),
+        )
+        egress = EgressOffers()
+        sandboxes = Sandboxes(home, clock=self._clock)
+        logs = RevisionLogs(home)
+        control = Control(run_sandbox=sandboxes.run, warm=sandboxes.warm)
+        instances = Instances(
+            folder=home.instance_sockets,
+            forker=sandboxes.fork,
+            credentials=control.credentials,
+            announce=control.announce,
+            offer_egress=egress.offer,
+            log_for=logs.of,
+            clock=self._clock,
+        )
+        control.instances = instances
+        control.on_gateway = lambda: egress.offer_again(instances.all())
+        loop = asyncio.get_running_loop()
+        serving = await loop.create_unix_server(control.peer, sock=supervising)
+        common = {
+            **self._environ,
+            "ORCHESTRATOR_HOME": str(home.root),
+            "ORCHESTRATOR_SUPERVISOR_SOCKET": str(home.supervisor_socket),
+            "ORCHESTRATOR_ADDRESS": address,
+        }
+        server = Child(
+            ChildSpec(
+                "server",
+                "control_api.server",
+                {
+                    **common,
+                    "ORCHESTRATOR_API_FD": str(api.fileno()),
+                    "ORCHESTRATOR_JOURNAL_FD": str(journal.fileno()),
+                    "ORCHESTRATOR_CONTROL_FD": str(control_listening.fileno()),
+                },
+                (api.fileno(), journal.fileno(), control_listening.fileno()),
+            ),
+            clock=self._clock,
+        )
+        gateway = Child(
+            ChildSpec(
+                "gateway",
+                "local.gateway",
+                {
+                    **common,
+                    "ORCHESTRATOR_LISTEN_FD": str(gateway_listening.fileno()),
+                    "ORCHESTRATOR_EGRESS_FD": str(egress.theirs.fileno()),
+                    "ORCHESTRATOR_CONTROL_SOCKET": str(home.control_socket),
+                    "ORCHESTRATOR_API_SOCKET": str(home.api_socket),
+                },
+                (gateway_listening.fileno(), egress.theirs.fileno()),
+            ),
+            clock=self._clock,
+        )
+        home.address.write_text(address + "\n")
+        if self._port and gateway_listening.getsockname()[1] != self._port:
+            logger.warning("port %s is taken: serving at %s", self._port, address)
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(server.run()),
+                tasks.create_task(gateway.run()),
+                tasks.create_task(self._say_ready(control, address)),
+                tasks.create_task(_every(LEASE_RENEWAL, control.renew_leases)),
+                tasks.create_task(self._renew_tokens(instances)),
+                tasks.create_task(sandboxes.evict_unused()),
+            ]
+            await self._stop.wait()
+            logger.info("stopping")
+            await instances.stop_all(grace=STOP_GRACE)
+            await gateway.stop(grace=CHILD_GRACE)
+            await server.stop(grace=CHILD_GRACE)
+            await sandboxes.stop()
+            for task in running:
+                task.cancel()
+        serving.close()
+
+    async def _say_ready(self, control: Control, address: str) -> None:
+        await control.both_there()
+        logger.info("serving at %s", address)
+        if self._ready is not None:
+            os.write(self._ready, address.encode() + b"\n")
+            os.close(self._ready)
+
+    async def _renew_tokens(self, instances: Instances) -> None:
+        while True:
+            await asyncio.sleep(TOKEN_RENEWAL)
+            # Without a server there is nobody to ask, and nobody who would check the token either.
+            with contextlib.suppress(Problem):
+                await instances.renew_tokens(older_than=self._clock.now().timestamp() + 2 * TOKEN_RENEWAL)
+
+
+async def _every(seconds: float, action: object) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        assert callable(action)
+        action()
+
+
+def lock(home: Home) -> int:
+    """Take the installation's lock, which lasts as long as the process. Raises `Conflict` if another one has it."""
+    held = os.open(home.supervisor_pid, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(held)
+        raise Conflict(
+            f"Orchestrator is already running for {home.root}",
+            code="already_running",
+            hint="`orchestrator status` shows it, `orchestrator down` stops it.",
+        ) from error
+    os.ftruncate(held, 0)
+    os.write(held, f"{os.getpid()}\n".encode())
+    return held
+
+
+async def serve(home: Home, *, port: int, ready: int | None) -> None:
+    supervisor = Supervisor(home, port=port, ready=ready, environ=os.environ, clock=SystemClock())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.stop)
+    await supervisor.run()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m local.supervisor", description=__doc__)
+    parser.add_argument("--home", type=Path, help="data folder (ORCHESTRATOR_HOME)")
+    parser.add_argument("--port", type=int, default=PORT, help=f"port on {HOST}; the next free one if it is taken")
+    parser.add_argument("--ready-fd", type=int, help="gets the address as a line when everything serves")
+    arguments = parser.parse_args()
+    home = Home(arguments.home.absolute()) if arguments.home else Home.from_environment(os.environ)
+    domain.logging.configure(os.environ.get("ORCHESTRATOR_LOG_LEVEL", "INFO"))
+    try:
+        home.make()
+        held = lock(home)
+    except Problem as problem:
+        sys.exit(f"{problem.detail} ({problem.code}). {problem.hint}")
+    Sandboxes.prepare()
+    try:
+        asyncio.run(serve(home, port=arguments.port, ready=arguments.ready_fd))
+    except Problem as problem:
+        sys.exit(f"{problem.detail} ({problem.code}). {problem.hint}")
+    finally:
+        os.ftruncate(held, 0)
