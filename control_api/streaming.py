@@ -1,0 +1,73 @@
+"""Server-sent events: how a live stream of this API looks on the wire, and how it ends.
+
+A stream sends a comment when it has been silent for a while, so that proxies keep it and a vanished reader is noticed.
+When the reader goes, the iterator behind it is closed; what is being watched is never touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import StreamingResponse
+
+from orchestrator_runtime.contract.errors import BadInput
+
+CONTENT_TYPE = "text/event-stream"
+KEEP_ALIVE = b": keep-alive\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """One event. A reader that reconnects sends the last `id` it saw as Last-Event-ID."""
+
+    event: str
+    data: Any
+    id: str | None = None
+
+    def encode(self) -> bytes:
+        identity = f"id: {self.id}\n" if self.id is not None else ""
+        return f"{identity}event: {self.event}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode()
+
+
+def event_stream(events: AsyncGenerator[ServerEvent], *, keep_alive: float) -> StreamingResponse:
+    """The response that sends `events`; silent for `keep_alive` seconds, it sends a comment."""
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(_wire(events, keep_alive), media_type=CONTENT_TYPE, headers=headers)
+
+
+async def _wire(events: AsyncGenerator[ServerEvent], keep_alive: float) -> AsyncIterator[bytes]:
+    yield KEEP_ALIVE  # headers leave at once, so that a reader knows it is connected
+    following = asyncio.ensure_future(anext(events))
+    try:
+        while True:
+            done, _ = await asyncio.wait({following}, timeout=keep_alive)
+            if not done:
+                yield KEEP_ALIVE
+                continue
+            try:
+                event = following.result()
+            except StopAsyncIteration:
+                return
+            yield event.encode()
+            following = asyncio.ensure_future(anext(events))
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await events.aclose()
+
+
+def last_number(last_event_id: str | None) -> int:
+    """The Last-Event-ID of a stream that numbers its events; 0 without one. Raises `BadInput` if it is no number."""
+    if not last_event_id:
+        return 0
+    if not last_event_id.isascii() or not last_event_id.isdigit():
+        raise BadInput(
+            "Last-Event-ID is not one that this stream has sent",
+            code="last_event_id_invalid",
+            hint="Send the id of the last event you received, or leave the header out.",
+        )
+    return int(last_event_id)

@@ -1,0 +1,203 @@
+"""`LocalPlatform`: what is desired and what is observed on this machine, and the two channels that connect them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from domain.deployment import DesiredAgent, RevisionState, RevisionStatus
+from domain.home import Home
+from local.platform.gateway_channel import GatewayChannel
+from local.platform.log_files import read_log
+from local.platform.routes import route
+from local.platform.supervisor_channel import SupervisorChannel
+from orchestrator_runtime.contract.errors import BadInput, Problem
+from orchestrator_runtime.contract.wire import Message, Peer
+
+LOG_INTERVAL = 0.25  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What the platform asks of the rest of the server. Messages are those of docs/internals.md, as they came."""
+
+    submit_run: Callable[[Message], Awaitable[Message]]
+    run_result: Callable[[Message], Awaitable[Message]]
+    credentials: Callable[[Message], Awaitable[Message]]
+    """`instance.credentials`: the journal token and the secrets of an instance that is being started."""
+    instance_lost: Callable[[str, str], Awaitable[None]]
+    """(instance, reason): it has gone; what it was working on needs another attempt."""
+    renew_leases: Callable[[list[str]], Awaitable[None]]
+    """(instances): these live."""
+    changed: Callable[[str, str], None]
+    """(organization, agent): something observed of the agent has changed."""
+
+
+class LocalPlatform:
+    """Implements `domain.ports.Platform`.
+
+    `settings` goes to every instance; `organization_name(id)` is what hosts and routes call the organization.
+    """
+
+    def __init__(
+        self,
+        *,
+        home: Home,
+        callbacks: Callbacks,
+        organization_name: Callable[[str], str],
+        settings: dict[str, Any],
+        log_interval: float = LOG_INTERVAL,
+    ) -> None:
+        self._home = home
+        self._callbacks = callbacks
+        self._organization_name = organization_name
+        self._settings = settings
+        self._log_interval = log_interval
+        self._desired: dict[tuple[str, str], DesiredAgent] = {}
+        self._routes: dict[tuple[str, str], dict[str, Any]] = {}
+        self._credentials: list[dict[str, Any]] = []
+        self._observed: dict[tuple[str, str], RevisionStatus] = {}
+        self._instances: dict[str, dict[str, Any]] = {}
+        self.gateway = GatewayChannel(
+            {
+                "run.submit": lambda peer, message: callbacks.submit_run(message),
+                "run.result": lambda peer, message: callbacks.run_result(message),
+                "revision.status": self._status,
+            },
+            routes=self._snapshot,
+        )
+        self.supervisor = SupervisorChannel(
+            {
+                "instance.ready": self._instance_ready,
+                "instance.exited": self._instance_exited,
+                "leases.renew": self._renew,
+                "instance.credentials": lambda peer, message: callbacks.credentials(message),
+            },
+            on_instances=self._living,
+        )
+
+    async def serve(self, listening: socket.socket, supervisor_socket: str) -> None:
+        """Serve gateway and supervisor until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.gateway.serve(listening))
+            tasks.create_task(self.supervisor.serve(supervisor_socket))
+
+    def set_credentials(self, credentials: Sequence[dict[str, Any]]) -> None:
+        """Who may call agents: [{"digest", "organization", "permissions"}], for the gateway."""
+        self._credentials = list(credentials)
+        self.gateway.changed()
+
+    # the port
+
+    async def deploy(self, agent: DesiredAgent) -> None:
+        key = (agent.organization, agent.name)
+        if self._desired.get(key) == agent:
+            return
+        self._desired[key] = agent
+        self._routes[key] = route(
+            agent, organization_name=self._organization_name(agent.organization), settings=self._settings
+        )
+        self.gateway.changed()
+
+    async def probe(self, organization: str, revision: str) -> RevisionStatus:
+        try:
+            await self.gateway.call("revision.probe", {"organization": organization, "revision": revision}, again=True)
+        except Problem as problem:
+            return RevisionStatus(revision, RevisionState.FAILED, problem=problem.document())
+        return RevisionStatus(revision, RevisionState.READY, ready_instances=1, desired_instances=1)
+
+    async def describe(self, organization: str, agent: str) -> list[RevisionStatus]:
+        desired = self._desired.get((organization, agent))
+        if desired is None:
+            return []
+        return [
+            self._observed.get((organization, revision.name), RevisionStatus(revision.name, RevisionState.READY))
+            for revision in desired.revisions
+        ]
+
+    async def list(self) -> list[tuple[str, str]]:
+        return sorted(self._desired)
+
+    async def remove(self, organization: str, agent: str) -> None:
+        removed = self._desired.pop((organization, agent), None)
+        if removed is None:
+            return
+        del self._routes[(organization, agent)]
+        for revision in removed.revisions:
+            self._observed.pop((organization, revision.name), None)
+        self.gateway.changed()
+
+    def logs(self, organization: str, revision: str, *, follow: bool) -> AsyncIterator[bytes]:
+        return read_log(self._home.log(organization, revision), follow=follow, interval=self._log_interval)
+
+    # beyond the port: what only an embedded engine needs
+
+    async def dispatch(self, fields: dict[str, Any], body: bytes) -> Message:
+        """Send a recorded run to an instance (`run.dispatch`). Raises `Problem` if no instance could take it."""
+        return await self.gateway.call("run.dispatch", fields, body)
+
+    async def gateway_metrics(self) -> str:
+        """The gateway's metrics in Prometheus' text format. Raises `Unavailable`."""
+        reply = await self.gateway.call("metrics", {})
+        return reply.body.decode() or str(reply.fields.get("text", ""))
+
+    def instances(self, organization: str, agent: str) -> Sequence[dict[str, Any]]:
+        """`InstanceInfo` of the agent's instances, without what is secret or of this machine only."""
+        return [
+            {key: info[key] for key in ("instance", "revision", "state", "started_at")}
+            for info in self._instances.values()
+            if (info["organization"], info["agent"]) == (organization, agent)
+        ]
+
+    # what the gateway and the supervisor say
+
+    def _snapshot(self) -> dict[str, Any]:
+        return {"credentials": self._credentials, "agents": list(self._routes.values())}
+
+    def _status(self, peer: Peer, message: Message) -> None:
+        fields = message.fields
+        try:
+            organization = str(fields["organization"])
+            status = RevisionStatus(
+                revision=str(fields["revision"]),
+                state=RevisionState(fields["state"]),
+                ready_instances=int(fields.get("ready_instances", 0)),
+                desired_instances=int(fields.get("desired_instances", 0)),
+                problem=fields.get("problem"),
+                protections=fields.get("protections") or {},
+            )
+        except (KeyError, ValueError) as error:
+            raise BadInput(f"revision.status lacks or garbles {error}", code="bad_request") from error
+        agent = self._agent_of(organization, status.revision)
+        if agent is not None:  # else it was removed in the meantime
+            self._observed[(organization, status.revision)] = status
+            self._callbacks.changed(organization, agent.name)
+
+    def _agent_of(self, organization: str, revision: str) -> DesiredAgent | None:
+        """The agent that a revision belongs to; its name is the revision's without the number."""
+        return self._desired.get((organization, revision.rpartition("-")[0]))
+
+    async def _living(self, instances: Sequence[dict[str, Any]]) -> None:
+        before = self._instances
+        self._instances = {info["instance"]: info for info in instances}
+        for gone in before.keys() - self._instances.keys():
+            await self._callbacks.instance_lost(gone, "exited")
+
+    def _instance_ready(self, peer: Peer, message: Message) -> None:
+        info = message.fields
+        self._instances[info["instance"]] = info
+        self._callbacks.changed(info["organization"], info["agent"])
+
+    async def _instance_exited(self, peer: Peer, message: Message) -> Message:
+        info = message.fields
+        self._instances.pop(info["instance"], None)
+        self._callbacks.changed(info["organization"], info["agent"])
+        await self._callbacks.instance_lost(info["instance"], info["reason"])
+        return Message()
+
+    async def _renew(self, peer: Peer, message: Message) -> Message:
+        await self._callbacks.renew_leases(list(message.fields["instances"]))
+        return Message()
