@@ -166,7 +166,9 @@ DEFAULT_MEMORY = {
 
 class Resources(Part):
     cpu: Cpu = Field(1.0, le=64, description="Cores an instance may use.")
-    memory: Size | None = Field(None, description="Memory of an instance; by default what its framework needs.")
+    memory: Size | None = Field(
+        None, examples=["512Mi"], description="Memory of an instance; by default what its framework needs."
+    )
     gpu: int = Field(0, ge=0, le=8, description="GPUs an instance needs.")
     scratch: Size = Field(256 * MEBIBYTE, description="Size of the private /tmp.")
 
