@@ -1,7 +1,9 @@
 """What an instance is told when it starts, and what it tells back: the supervisor's side and the runtime's.
 
-The supervisor sends a zygote one `InstanceStart` per instance as a datagram with file descriptors; from then on the
-instance and the supervisor talk over the `control` socket (SOCK_SEQPACKET, one JSON object per datagram):
+The supervisor sends a zygote one small datagram per instance (`ForkRequest`) with six file descriptors. The last one is
+a stream socket from which the instance itself reads its `InstanceStart` once it is isolated and the supervisor holds it
+to its limits: secrets never pass through the zygote, and may be of any size. From then on the instance and the
+supervisor talk over the `control` socket (SOCK_SEQPACKET, one JSON object per datagram):
 
     instance -> supervisor  {"event": "egress"} with one descriptor: a listening TCP socket in the instance's network
                             {"event": "ready", "load_ms": 12.5}
@@ -16,8 +18,8 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-# Order of the descriptors that come with an InstanceStart.
-FD_LISTEN, FD_CONTROL, FD_SOURCE, FD_STDOUT, FD_STDERR = range(5)
+# Order of the descriptors that come with a ForkRequest.
+FD_LISTEN, FD_CONTROL, FD_SOURCE, FD_STDOUT, FD_STDERR, FD_START = range(6)
 
 # Where this package is inside an instance: RUNTIME_PATH/orchestrator_runtime is a read-only mount of the installation's
 # own, and each environment holds a .pth naming RUNTIME_PATH. So no environment copies it and no user folder shadows it.
@@ -38,6 +40,30 @@ class Limits:
     open_files: int = 4096
     scratch_bytes: int = 256 * 1024 * 1024
     scratch_files: int = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class ForkRequest:
+    """What a zygote must know to isolate an instance; `cpus` are the ones it is held to where no control group can."""
+
+    instance: str
+    limits: Limits
+    network: bool
+    cpus: tuple[int, ...] = ()
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> ForkRequest:
+        """Read what `to_json` wrote. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+        values = json.loads(data)
+        return cls(
+            instance=str(values["instance"]),
+            limits=Limits(**values["limits"]),
+            network=bool(values["network"]),
+            cpus=tuple(int(cpu) for cpu in values["cpus"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
