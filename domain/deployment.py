@@ -37,11 +37,26 @@ class RevisionState(StrEnum):
     RETIRED = "retired"
 
 
+class DeploymentState(StrEnum):
+    """`building` makes the environment, `starting` waits for the first instance, `ready` serves."""
+
+    BUILDING = "building"
+    STARTING = "starting"
+    READY = "ready"
+    FAILED = "failed"
+
+
 BUILD_TRANSITIONS: Mapping[BuildState, frozenset[BuildState]] = {
     BuildState.PENDING: frozenset({BuildState.RUNNING, BuildState.FAILED}),
     BuildState.RUNNING: frozenset({BuildState.SUCCEEDED, BuildState.FAILED, BuildState.PENDING}),
     BuildState.SUCCEEDED: frozenset(),
     BuildState.FAILED: frozenset(),
+}
+DEPLOYMENT_TRANSITIONS: Mapping[DeploymentState, frozenset[DeploymentState]] = {
+    DeploymentState.BUILDING: frozenset({DeploymentState.STARTING, DeploymentState.FAILED}),
+    DeploymentState.STARTING: frozenset({DeploymentState.READY, DeploymentState.FAILED}),
+    DeploymentState.READY: frozenset(),
+    DeploymentState.FAILED: frozenset(),
 }
 DEPLOYMENT_TRANSITIONS: Mapping[DeploymentState, frozenset[DeploymentState]] = {
     DeploymentState.BUILDING: frozenset({DeploymentState.STARTING, DeploymentState.FAILED}),
