@@ -1,7 +1,6 @@
 """kill -9 of every process while requests are in flight: no accepted run is lost, stuck or recorded twice.
 
-Each agent tells the test where it is by the run's own log and waits for the test by a file in... nothing shared: it
-waits for a second request. So no test sleeps.
+The agent says in its log where it is, and waits for a second request: so no test sleeps.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ from orchestrator_runtime import Run
 
 
 @pytest.fixture
-def gated(own_platform: Installation, tmp_path: Path) -> Iterator[Installation]:
+def gated(own_platform: Installation, tmp_path: Path) -> Installation:
     own_platform.deploy(write_agent(tmp_path / "gated", name="gated", code=GATED))
-    yield own_platform
+    return own_platform
 
 
 def wait_for_log(platform: Installation, text: str) -> None:
@@ -125,7 +124,7 @@ def test_a_killed_gateway_loses_connections_but_no_run(gated: Installation) -> N
 
 
 def opened(client: httpx.Client, run: dict[str, Any]) -> bool:
-    return client.get(f"/api/v1/runs/{run['id']}/input").json() == {"open": True}
+    return bool(client.get(f"/api/v1/runs/{run['id']}/input").json() == {"open": True})
 
 
 def test_a_killed_server_delays_the_end_of_a_run_and_changes_nothing_else(gated: Installation) -> None:
