@@ -1,0 +1,111 @@
+"""`ls`, `describe`, `delete`: agents."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from control_api.cli.client import segment
+from control_api.cli.command import Cli, agent_argument, output_option, pass_cli
+from control_api.cli.terminal import ago, fields, table
+
+MOST = 1000
+
+
+@click.command()
+@output_option
+@pass_cli
+def ls(cli: Cli) -> None:
+    """List the agents."""
+    items, following = cli.connect().pages("/agents", limit=MOST)
+    cli.terminal.data({"items": items, "next": following}, lambda: agent_table(items))
+
+
+def agent_table(agents: list[dict[str, Any]]) -> str:
+    return table(
+        ("name", "version", "framework", "state", "updated", "url"),
+        ((a["name"], a["version"], a["framework"], a["state"], ago(a.get("updated_at")), a.get("url")) for a in agents),
+        empty="No agents yet: `orchestrator new hello && cd hello && orchestrator deploy` makes one.",
+    )
+
+
+@click.command()
+@agent_argument
+@output_option
+@pass_cli
+def describe(cli: Cli, name: str) -> None:
+    """Show all about one agent: version, revisions, traffic, protections."""
+    client = cli.connect()
+    agent = client.get(f"/agents/{segment(name)}")
+    revisions, _ = client.pages(f"/agents/{segment(name)}/revisions", limit=20)
+    cli.terminal.data({**agent, "revisions": revisions}, lambda: _description(agent, revisions))
+
+
+def _description(agent: dict[str, Any], revisions: list[dict[str, Any]]) -> str:
+    simple = fields(
+        (
+            ("name", agent["name"]),
+            ("id", agent.get("id")),
+            ("version", f"{agent.get('version')} ({str(agent.get('digest'))[:12]})"),
+            ("framework", agent.get("framework")),
+            ("state", agent.get("state")),
+            ("url", agent.get("url")),
+            ("access", agent.get("access")),
+            ("scale", flat(agent.get("scale"))),
+            ("traffic", traffic_words(agent.get("traffic") or [])),
+            ("updated", ago(agent.get("updated_at"))),
+        )
+    )
+    listed = table(
+        ("revision", "version", "state", "instances", "protections", "problem"),
+        (
+            (
+                r.get("name"),
+                r.get("version"),
+                r.get("state"),
+                r.get("ready_instances"),
+                flat(r.get("protections")),
+                (r.get("problem") or {}).get("detail"),
+            )
+            for r in revisions
+        ),
+        empty="No revisions",
+    )
+    return f"{simple}\n\n{listed}"
+
+
+def flat(values: Any) -> str:
+    """A small object as `key value, key value`."""
+    if not isinstance(values, dict):
+        return "" if values is None else str(values)
+    return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+
+
+def traffic_words(targets: list[dict[str, Any]]) -> str:
+    return ", ".join(
+        f"{target['revision']} {target['percent']} %" + (f" (tag {target['tag']})" if target.get("tag") else "")
+        for target in targets
+    )
+
+
+@click.command()
+@agent_argument
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@output_option
+@pass_cli
+def delete(cli: Cli, name: str, yes: bool) -> None:
+    """Delete an agent: it stops serving; its runs stay."""
+    confirm(f"Delete the agent {name}?", yes=yes)
+    cli.connect().delete(f"/agents/{segment(name)}")
+    cli.terminal.data({"deleted": name}, f"Deleted {name}")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only if told to. Raises `UsageError` where nobody can be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody is there to confirm it: add --yes.")
+    click.confirm(question, abort=True, err=True)

@@ -1,0 +1,90 @@
+"""What every command is given (`Cli`), and the options that many of them share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from control_api.cli.client import Client
+from control_api.cli.terminal import Terminal
+from domain.home import Home
+from orchestrator_runtime.contract.errors import Forbidden, Unavailable
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Cli:
+    """The installation that commands work on, and where they print."""
+
+    environ: Mapping[str, str]
+    home: Home
+    terminal: Terminal
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Cli:
+        return cls(environ, Home.from_environment(environ), Terminal(environ.get("ORCHESTRATOR_OUTPUT") or "text"))
+
+    def connect(self) -> Client:
+        """The platform: ORCHESTRATOR_URL and ORCHESTRATOR_TOKEN, or what the home folder says.
+
+        Raises `Unavailable` if it has never been started, `Forbidden` if its token is somebody else's to read.
+        """
+        url = self.environ.get("ORCHESTRATOR_URL") or self._read("address")
+        token = self.environ.get("ORCHESTRATOR_TOKEN") or self._read("owner-token")
+        return Client(url, token)
+
+    def _read(self, name: str) -> str:
+        path = self.home.root / name
+        try:
+            return path.read_text().strip()
+        except FileNotFoundError as error:
+            raise Unavailable(
+                f"Orchestrator has not been started: there is no {path}",
+                code="not_started",
+                hint="Start it with `orchestrator up`, or set ORCHESTRATOR_URL and ORCHESTRATOR_TOKEN.",
+            ) from error
+        except PermissionError as error:
+            raise Forbidden(
+                f"{path} may not be read by this user",
+                code="not_owner",
+                hint="Work as the user who started it, or set ORCHESTRATOR_URL and ORCHESTRATOR_TOKEN.",
+            ) from error
+
+
+pass_cli = click.make_pass_decorator(Cli)
+
+
+def output_option(command: F) -> F:
+    """`--output json|text`, also as ORCHESTRATOR_OUTPUT; may stand before or after the command's name."""
+
+    def choose(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value:
+            context.ensure_object(Cli).terminal.output = value
+
+    return click.option(
+        "--output",
+        "-o",
+        type=click.Choice(["text", "json"]),
+        expose_value=False,
+        callback=choose,
+        help="How data are printed (ORCHESTRATOR_OUTPUT).",
+    )(command)
+
+
+def complete_agents(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names for the shell's completion; none while the platform is down."""
+    try:
+        client = Cli.from_environment(os.environ).connect()
+        agents = Client(client.url, client.token, timeout=1.0).get("/agents")["items"]
+    except Exception:  # noqa: BLE001 - the shell's border: a completion that cannot be had is no error to show there
+        return []
+    return [agent["name"] for agent in agents if agent["name"].startswith(incomplete)]
+
+
+def agent_argument(command: F) -> F:
+    return click.argument("name", shell_complete=complete_agents)(command)

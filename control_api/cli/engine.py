@@ -1,0 +1,120 @@
+"""`up`, `down`, `status`: the platform on this machine."""
+
+from __future__ import annotations
+
+import http.client
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from control_api.cli import process
+from control_api.cli.command import Cli, output_option, pass_cli
+from control_api.cli.terminal import fields
+from domain.home import Home
+from orchestrator_runtime.contract.errors import BadInput, Unavailable
+
+PORT = 4100
+FORBIDDEN_PORT = 2024
+HEALTH_TIMEOUT = 5.0
+DOWN = 3  # exit code of `status`
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), envvar="ORCHESTRATOR_PORT", default=PORT, show_default=True)
+@click.option("--upgrade", is_flag=True, help="Restart it if the program has changed since it was started.")
+@output_option
+@pass_cli
+def up(cli: Cli, port: int, upgrade: bool) -> None:
+    """Start the platform in the background."""
+    if port == FORBIDDEN_PORT:
+        raise BadInput(f"Port {port} is never used", code="port_refused", hint="Choose another one with --port.")
+    home = cli.home
+    running = process.running_pid(home) is not None
+    if running and upgrade and process.program_changed(home):
+        cli.terminal.note("The program has changed since it was started: restarting")
+        process.stop(home)
+        running = False
+    if running:
+        address = _address(home)
+        cli.terminal.data(_state(home, changed=False), f"Already running at {address}; nothing changed")
+        return
+    cli.terminal.note("Starting …", dim=True)
+    address = process.start(home, port=port, environ=cli.environ)
+    if port and urlsplit(address).port != port:
+        cli.terminal.note(f"Port {port} is taken by another program, so another one was chosen")
+    cli.terminal.data(_state(home, changed=True), f"Running at {address}")
+
+
+@click.command()
+@output_option
+@pass_cli
+def down(cli: Cli) -> None:
+    """Stop the platform; data and agents stay."""
+    stopped = process.stop(cli.home)
+    cli.terminal.data({"stopped": stopped}, "Stopped" if stopped else "It was not running")
+
+
+@click.command()
+@output_option
+@click.pass_context
+def status(context: click.Context) -> None:
+    """Show whether the platform runs, and how it is."""
+    cli = context.ensure_object(Cli)
+    if cli.environ.get("ORCHESTRATOR_URL") is None and process.running_pid(cli.home) is None:
+        home = str(cli.home.root)
+        cli.terminal.data({"running": False, "home": home}, f"Not running (home {home}). `orchestrator up` starts it")
+        context.exit(DOWN)
+    client = cli.connect()
+    state: dict[str, Any] = {
+        "running": True,
+        "address": client.url,
+        "home": str(cli.home.root),
+        "pid": process.running_pid(cli.home),
+        "healthy": healthy(client.url),
+    }
+    state["health"] = client.get("/health")
+    state["agents"] = len(client.pages("/agents", limit=200)[0])
+    shown = [(name, _words(value)) for name, value in state.items() if name != "running"]
+    cli.terminal.data(state, fields(shown))
+
+
+def healthy(url: str) -> bool:
+    """Whether the gateway says so, without a credential."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=HEALTH_TIMEOUT)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (http.client.HTTPException, OSError):  # no answer is the answer
+        return False
+    finally:
+        connection.close()
+
+
+def _address(home: Home) -> str:
+    """Where the running platform serves. Raises `Unavailable` while it is still starting."""
+    try:
+        address = home.address.read_text().strip()
+    except FileNotFoundError:
+        address = ""
+    if not address or not healthy(address):
+        raise Unavailable(
+            "It is running but does not answer yet",
+            code="starting",
+            hint=f"Try again in a moment; {process.log_file(home)} says what it does.",
+        )
+    return address
+
+
+def _state(home: Home, *, changed: bool) -> dict[str, Any]:
+    address, pid = home.address.read_text().strip(), process.running_pid(home)
+    return {"address": address, "home": str(home.root), "pid": pid, "changed": changed}
+
+
+def _words(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(inner)}" for name, inner in value.items())
+    return value

@@ -1,0 +1,23 @@
+"""`manifest`: the format of agent.yaml, for editors and for people."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from control_api.cli.command import output_option
+
+
+@click.group()
+def manifest() -> None:
+    """The format of agent.yaml."""
+
+
+@manifest.command()
+@output_option
+def schema() -> None:
+    """Print the JSON schema of agent.yaml, which editors complete and check by."""
+    from domain.manifest import Manifest  # pydantic is slow to import, and only this command needs it
+
+    click.echo(json.dumps(Manifest.model_json_schema(), indent=2, ensure_ascii=False))

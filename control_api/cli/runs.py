@@ -1,0 +1,175 @@
+"""`runs`: what agents did, run by run and step by step."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from control_api.cli.client import Client, segment
+from control_api.cli.command import Cli, complete_agents, output_option, pass_cli
+from control_api.cli.terminal import Terminal, ago, duration, fields, table
+from orchestrator_runtime.contract.states import RunState
+
+MOST_STEPS = 1000
+MARKS = {"succeeded": "✓", "failed": "✗", "running": "…"}
+
+
+@click.group(invoke_without_command=True)
+@click.option("--agent", shell_complete=complete_agents, help="Only this agent's.")
+@click.option("--state", type=click.Choice([state.value for state in RunState]), help="Only runs in this state.")
+@click.option("--session", help="Only runs of this conversation.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--cursor", help="Where the list before ended (`next` in its JSON).")
+@output_option
+@click.pass_context
+def runs(
+    context: click.Context, agent: str | None, state: str | None, session: str | None, limit: int, cursor: str | None
+) -> None:
+    """List runs, the newest first; or work with one of them."""
+    if context.invoked_subcommand is not None:
+        return
+    cli = context.ensure_object(Cli)
+    items, following = cli.connect().pages(
+        "/runs", limit=limit, agent=agent, state=state, session=session, cursor=cursor
+    )
+    cli.terminal.data({"items": items, "next": following}, lambda: _run_table(items))
+
+
+def _run_table(items: list[dict[str, Any]]) -> str:
+    return table(
+        ("run", "agent", "state", "started", "took", "session"),
+        (
+            (
+                run["id"],
+                run.get("agent"),
+                _state(run),
+                ago(run.get("created_at")),
+                duration(run.get("created_at"), run.get("ended_at")),
+                run.get("session"),
+            )
+            for run in items
+        ),
+        empty="No runs: `orchestrator invoke NAME -d …` makes one.",
+    )
+
+
+@runs.command()
+@click.argument("run")
+@output_option
+@pass_cli
+def show(cli: Cli, run: str) -> None:
+    """Show one run: state, attempts, steps."""
+    client = cli.connect()
+    found = client.get(f"/runs/{segment(run)}")
+    steps, _ = client.pages(f"/runs/{segment(run)}/steps", limit=MOST_STEPS)
+    cli.terminal.data({**found, "steps": steps}, lambda: _description(found, steps))
+
+
+def _description(run: dict[str, Any], steps: list[dict[str, Any]]) -> str:
+    problem = run.get("problem") or {}
+    attempts = run.get("attempts")
+    simple = fields(
+        (
+            ("run", run["id"]),
+            ("agent", run.get("agent")),
+            ("revision", run.get("revision")),
+            ("state", _state(run)),
+            ("session", run.get("session")),
+            ("started", ago(run.get("created_at"))),
+            ("took", duration(run.get("created_at"), run.get("ended_at"))),
+            ("attempts", len(attempts) if isinstance(attempts, list) else attempts),
+            ("problem", problem.get("detail") and f"{problem['detail']} ({problem.get('code')})"),
+            ("hint", problem.get("hint")),
+        )
+    )
+    return simple + ("\n\n" + "\n".join(step_lines(steps)) if steps else "")
+
+
+def step_lines(steps: list[dict[str, Any]]) -> list[str]:
+    """The steps as a tree, children below the step that they belong to."""
+    known = {step["id"] for step in steps}
+    children: dict[str | None, list[dict[str, Any]]] = {}
+    for step in steps:
+        parent = step.get("parent")
+        children.setdefault(parent if parent in known else None, []).append(step)
+    lines: list[str] = []
+    waiting = [(step, 0) for step in reversed(children.get(None, []))]
+    while waiting:
+        step, depth = waiting.pop()
+        lines.append("  " * depth + _step_line(step))
+        waiting += [(child, depth + 1) for child in reversed(children.get(step["id"], []))]
+    return lines
+
+
+def _step_line(step: dict[str, Any]) -> str:
+    data = step.get("data") or {}
+    tokens = " + ".join(str(data[name]) for name in ("input_tokens", "output_tokens") if data.get(name) is not None)
+    parts = (
+        f"{MARKS.get(step.get('state', ''), ' ')} {step.get('name')}",
+        str(step.get("kind") or ""),
+        str(data.get("model") or ""),
+        f"{tokens} tokens" if tokens else "",
+        duration(step.get("started_at"), step.get("ended_at")),
+    )
+    return "  ".join(part for part in parts if part)
+
+
+@runs.command()
+@click.argument("run")
+@output_option
+@pass_cli
+def follow(cli: Cli, run: str) -> None:
+    """Print what happens in a run until it ends; its end decides the exit code."""
+    client = cli.connect()
+    for event in client.follow(f"/runs/{segment(run)}/events"):
+        value = event.value()
+        cli.terminal.data({"id": event.id, "event": event.name, "data": value}, event_text(event.name, value))
+    _say_end(cli.terminal, client, run)
+
+
+def event_text(name: str, value: Any) -> str:
+    """One event for people."""
+    if not isinstance(value, dict):
+        return f"{name}  {value}"
+    at = str(value.get("at", ""))[11:23]
+    what = value.get("name") or value.get("state") or value.get("reason") or ""
+    data = value.get("data")
+    return "  ".join(
+        part for part in (at, name, str(what), json.dumps(data, ensure_ascii=False) if data else "") if part
+    )
+
+
+def _say_end(terminal: Terminal, client: Client, run: str) -> None:
+    found = client.get(f"/runs/{segment(run)}")
+    if not terminal.json:
+        terminal.note(f"{found['id']} {_state(found)}")
+    if found["state"] == RunState.FAILED:
+        raise click.exceptions.Exit(1)
+
+
+@runs.command()
+@click.argument("run")
+@output_option
+@pass_cli
+def cancel(cli: Cli, run: str) -> None:
+    """Ask a run to stop; what does not stop within its grace period is killed."""
+    found = cli.connect().post(f"/runs/{segment(run)}/cancel")
+    cli.terminal.data(found, f"Asked {run} to stop")
+
+
+@runs.command()
+@click.argument("run")
+@output_option
+@pass_cli
+def retry(cli: Cli, run: str) -> None:
+    """Run it again: the same input, as a new run."""
+    found = cli.connect().post(f"/runs/{segment(run)}/retry")
+    cli.terminal.data(found, lambda: f"Started {found['id']}; follow it with `orchestrator runs follow {found['id']}`")
+
+
+def _state(run: dict[str, Any]) -> str:
+    """The state, with the reason while it waits."""
+    reason = run.get("wait_reason")
+    return f"{run.get('state')} ({reason})" if reason else str(run.get("state"))

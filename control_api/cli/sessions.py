@@ -1,0 +1,65 @@
+"""`sessions`: conversations with an agent, and the state that they left in the journal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from control_api.cli.agents import confirm
+from control_api.cli.client import segment
+from control_api.cli.command import Cli, complete_agents, output_option, pass_cli
+from control_api.cli.terminal import ago, table
+
+
+@click.group()
+def sessions() -> None:
+    """See and delete conversations; `invoke --session` starts and continues one."""
+
+
+@sessions.command("ls")
+@click.option("--agent", shell_complete=complete_agents, help="Only this agent's.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@output_option
+@pass_cli
+def list_sessions(cli: Cli, agent: str | None, limit: int) -> None:
+    """List sessions, the newest first."""
+    items, following = cli.connect().pages("/sessions", limit=limit, agent=agent)
+    cli.terminal.data({"items": items, "next": following}, lambda: _session_table(items))
+
+
+def _session_table(items: list[dict[str, Any]]) -> str:
+    return table(
+        ("session", "agent", "runs", "updated"),
+        ((i.get("session"), i.get("agent"), i.get("runs"), ago(i.get("updated_at"))) for i in items),
+        empty="No sessions: `orchestrator invoke NAME --session S -d …` starts one.",
+    )
+
+
+@sessions.command()
+@click.argument("agent", shell_complete=complete_agents)
+@click.argument("session")
+@output_option
+@pass_cli
+def show(cli: Cli, agent: str, session: str) -> None:
+    """Show one session."""
+    found = cli.connect().get(_path(agent, session))
+    cli.terminal.data(found, lambda: json.dumps(found, indent=2, ensure_ascii=False))
+
+
+@sessions.command()
+@click.argument("agent", shell_complete=complete_agents)
+@click.argument("session")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@output_option
+@pass_cli
+def delete(cli: Cli, agent: str, session: str, yes: bool) -> None:
+    """Delete a session and its state; its runs stay."""
+    confirm(f"Delete the session {session} of {agent}?", yes=yes)
+    cli.connect().delete(_path(agent, session))
+    cli.terminal.data({"deleted": session, "agent": agent}, f"Deleted {session}")
+
+
+def _path(agent: str, session: str) -> str:
+    return f"/agents/{segment(agent)}/sessions/{segment(session)}"
