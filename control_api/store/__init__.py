@@ -1,0 +1,1 @@
+"""Everything that is durable: tables, migrations, the one writer, sealed payloads, keys. Knows no feature."""

@@ -1,0 +1,187 @@
+"""The database: reads in threads, and one writer thread with group commit.
+
+Whatever is queued while a commit runs goes into the next transaction, without a timer. `write` runs any function in a
+savepoint of its own; a `Lane` takes all of its queued items at once (the journal's hot path). A future is resolved
+after the commit, so whoever is answered can rely on it.
+
+On SQLite this process is the only writer; PostgreSQL takes as many as there are servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NewType, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from control_api.store.engines import open_engine
+from orchestrator_runtime.contract.errors import Unavailable
+
+ReadSession = NewType("ReadSession", Connection)
+"""Sees a consistent state and can change nothing."""
+WriteSession = NewType("WriteSession", ReadSession)
+"""May change things; only ever given to a function that `Database.write` or a lane runs."""
+
+Result = TypeVar("Result")
+READERS = 4  # threads; SQLite reads scale with cores, and more would only fight for the interpreter
+
+
+class Lane(Protocol):
+    """Executes many queued items in one go."""
+
+    def execute(self, session: WriteSession, items: Sequence[Any]) -> Sequence[Any]:
+        """One outcome per item; an exception as an outcome is raised to whoever queued the item.
+
+        Raising rolls the whole batch back; its items are then tried one by one, so one bad item fails alone.
+        """
+        ...
+
+
+class Functions:
+    """The lane behind `Database.write`."""
+
+    def execute(self, session: WriteSession, items: Sequence[Callable[[WriteSession], Any]]) -> list[Any]:
+        outcomes: list[Any] = []
+        for work in items:
+            try:
+                with session.begin_nested():
+                    outcomes.append(work(session))
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever queued the function
+                outcomes.append(error)
+        return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    lane: Lane
+    item: Any
+    future: asyncio.Future[Any]
+
+
+class Database:
+    """Reads and writes for one event loop; made by `open_database`."""
+
+    def __init__(self, *, reader: Engine, writer: Engine) -> None:
+        self.dialect = writer.dialect.name
+        self._reader = reader
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")
+        self._functions = Functions()
+        self._pending: list[_Queued] = []
+        self._busy = False
+        self._batches: queue.SimpleQueue[list[_Queued] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write_batches, name="database-writer", daemon=True)
+        self._thread.start()
+
+    async def read(self, work: Callable[[ReadSession], Result]) -> Result:
+        """Run `work` in a thread, in one read transaction."""
+
+        def reading() -> Result:
+            with self._reader.connect() as connection:
+                return work(ReadSession(connection))
+
+        return await self._loop.run_in_executor(self._readers, reading)
+
+    async def write(self, work: Callable[[WriteSession], Result]) -> Result:
+        """Run `work` in the writer thread, in a savepoint of its own; returns its result after the commit.
+
+        Raises what `work` raised (its changes are gone, those of others in the same commit are not), or `Unavailable`
+        (`storage_unavailable`) when the commit failed.
+        """
+        result: Result = await self.enqueue(self._functions, work)
+        return result
+
+    def enqueue(self, lane: Lane, item: Any) -> asyncio.Future[Any]:
+        """Queue one item for `lane`; the future has its outcome after the commit. Must be called in the loop."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if not self._pending and not self._busy:
+            self._loop.call_soon(self._hand_over)
+        self._pending.append(_Queued(lane, item, future))
+        return future
+
+    async def close(self) -> None:
+        """Finish what is queued, then close every connection."""
+        await self.write(lambda session: None)  # the last of the queue
+        self._batches.put(None)
+        await self._loop.run_in_executor(self._readers, self._thread.join)
+        self._readers.shutdown()
+        self._reader.dispose()
+        self._writer.dispose()
+
+    # in the loop
+
+    def _hand_over(self) -> None:
+        if self._pending and not self._busy:
+            self._busy = True
+            batch, self._pending = self._pending, []
+            self._batches.put(batch)
+
+    def _settle(self, batch: list[_Queued], outcomes: list[Any]) -> None:
+        self._busy = False
+        for queued, outcome in zip(batch, outcomes, strict=True):
+            if queued.future.done():
+                continue  # whoever asked has gone; the change stands
+            if isinstance(outcome, BaseException):
+                queued.future.set_exception(outcome)
+            else:
+                queued.future.set_result(outcome)
+        self._hand_over()
+
+    # in the writer thread
+
+    def _write_batches(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            try:
+                outcomes = self._write(batch)
+            except Exception as error:  # noqa: BLE001 - nothing was committed; the writer must outlive it
+                outcomes = [_unavailable(error)] * len(batch)
+            self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
+
+    def _write(self, batch: list[_Queued]) -> list[Any]:
+        lanes: dict[int, list[int]] = {}
+        for index, queued in enumerate(batch):
+            lanes.setdefault(id(queued.lane), []).append(index)
+        outcomes: list[Any] = [None] * len(batch)
+        with self._writer.begin() as connection:
+            session = WriteSession(ReadSession(connection))
+            for indexes in lanes.values():
+                lane = batch[indexes[0]].lane
+                results = _execute(session, lane, [batch[index].item for index in indexes])
+                for index, result in zip(indexes, results, strict=True):
+                    outcomes[index] = result
+        return outcomes
+
+
+def _execute(session: WriteSession, lane: Lane, items: list[Any]) -> Sequence[Any]:
+    try:
+        with session.begin_nested():
+            return lane.execute(session, items)
+    except Exception as error:  # noqa: BLE001 - a bad item must not take the others with it
+        if len(items) == 1:
+            return [_unavailable(error)]
+    return [outcome for item in items for outcome in _execute(session, lane, [item])]
+
+
+def _unavailable(error: Exception) -> Exception:
+    """What callers get for an error of the database itself; anything else stays what it is."""
+    if not isinstance(error, DBAPIError):
+        return error
+    problem = Unavailable(
+        "The database did not take the change",
+        code="storage_unavailable",
+        hint="Nothing was lost that was acknowledged. Look at the server's log, and at the space left on the disk.",
+    )
+    problem.__cause__ = error
+    return problem
+
+
+def open_database(url: str) -> Database:
+    """Open a database that has been migrated. Must be called in the event loop that will use it."""
+    return Database(reader=open_engine(url, writing=False), writer=open_engine(url, writing=True))

@@ -1,0 +1,51 @@
+"""Brings a database to the shape this program knows: from nothing, or from an older one after a backup.
+
+Called by `bootstrap` before anything opens the database. Alembic is run as a library: there is no ini file.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from control_api.store.backup import back_up
+from control_api.store.engines import open_engine
+from orchestrator_runtime.contract.errors import Conflict
+
+logger = logging.getLogger("migrate")
+
+
+def migrate(url: str, *, backups: Path, now: datetime) -> Path | None:
+    """Upgrade the database at `url` to the newest revision; returns the backup that was made first, if one was.
+
+    Raises `Conflict` (`database_newer`) if a newer program has changed it.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    engine = open_engine(url, writing=True)
+    try:
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+        if current == scripts.get_current_head():
+            return None
+        if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+            raise Conflict(
+                f"The database was changed by a newer version of Orchestrator (revision {current})",
+                code="database_newer",
+                hint=f"Update this checkout, or restore a backup that this version made, from {backups}.",
+            )
+        saved = back_up(url, backups, now=now) if current is not None else None
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        logger.info("The database is at revision %s", scripts.get_current_head())
+        return saved
+    finally:
+        engine.dispose()

@@ -1,0 +1,359 @@
+"""Every table. Each row carries its organization; the states are those of the contract, and the database checks them.
+
+`agent` is the agent's uuid in the tables of the control API and its name in those of the journal, because an instance
+knows its name only. Tables in `PARTITIONED` exist once per week (`control_api.store.partitions`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+from control_api.store.types import Json, Moment
+from domain.deployment import BuildState, DeploymentState, RevisionState
+from orchestrator_runtime.contract.states import RunState, WaitReason
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pk",
+        "fk": "%(table_name)s_%(column_0_name)s_fk",
+        "uq": "%(table_name)s_%(column_0_N_name)s_unique",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, Text, primary_key=True)
+
+
+def _text(name: str, *, optional: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=optional)
+
+
+def _organization(*, key: bool = False) -> Column[str]:
+    return Column("organization", Text, ForeignKey("organizations.id"), nullable=False, primary_key=key)
+
+
+def _agent(*, key: bool = False) -> Column[str]:
+    return Column("agent", Text, ForeignKey("agents.id"), nullable=False, primary_key=key)
+
+
+def _count(name: str, default: int = 0) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default=text(str(default)))
+
+
+def one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
+    """The database's copy of an enumeration."""
+    listed = ", ".join(f"'{state}'" for state in states)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+# Organizations and who may do what
+
+organizations = Table(
+    "organizations",
+    metadata,
+    _key("id"),
+    _text("name"),
+    Column("uid", Integer),  # host user id of its sandboxes
+    Column("created_at", Moment, nullable=False),
+)
+credentials = Table(
+    "credentials",
+    metadata,
+    _key("digest"),  # SHA-256 of the token, hex
+    _text("id"),
+    _organization(),
+    _text("name"),
+    Column("permissions", Json, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("last_used_at", Moment),
+)
+organization_keys = Table(
+    "organization_keys", metadata, _organization(key=True), Column("wrapped", LargeBinary, nullable=False)
+)
+secrets = Table(
+    "secrets",
+    metadata,
+    _organization(key=True),
+    _key("name"),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+
+# Agents, from source to traffic
+
+agents = Table(
+    "agents",
+    metadata,
+    _key("id"),
+    _organization(),
+    _text("name"),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("deleted_at", Moment),
+    Index(
+        "agents_name_unique",
+        "organization",
+        "name",
+        unique=True,
+        sqlite_where=text("deleted_at IS NULL"),
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+)
+versions = Table(
+    "versions",
+    metadata,
+    _organization(key=True),
+    _agent(key=True),
+    _key("digest"),
+    _text("label"),  # semver
+    _text("framework"),
+    Column("manifest", Json, nullable=False),
+    _text("lock", optional=True),  # digest of the lock that its environment was built from
+    _text("source"),  # folder, relative to the organization's sources
+    Column("created_at", Moment, nullable=False),
+)
+builds = Table(
+    "builds",
+    metadata,
+    _key("id"),
+    _organization(),
+    _agent(),
+    _text("version"),
+    _text("state"),
+    _text("environment", optional=True),  # digest
+    Column("log", Text, nullable=False, server_default=""),
+    Column("problem", Json),
+    Column("created_at", Moment, nullable=False),
+    Column("started_at", Moment),
+    Column("ended_at", Moment),
+    one_of("state", BuildState),
+    Index("builds_version", "organization", "agent", "version"),
+)
+deployments = Table(
+    "deployments",
+    metadata,
+    _key("id"),
+    _organization(),
+    _agent(),
+    _text("version"),
+    _text("build", optional=True),
+    _text("revision", optional=True),
+    _text("state"),
+    Column("problem", Json),
+    Column("created_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    one_of("state", DeploymentState),
+    Index("deployments_agent", "organization", "agent", "created_at"),
+)
+revisions = Table(
+    "revisions",
+    metadata,
+    _organization(key=True),
+    _key("name"),  # AGENT-00001
+    _agent(),
+    Column("number", Integer, nullable=False),
+    _text("version"),
+    _text("environment", optional=True),  # digest
+    _text("state"),
+    Column("problem", Json),
+    Column("created_at", Moment, nullable=False),
+    one_of("state", RevisionState),
+    Index("revisions_number_unique", "organization", "agent", "number", unique=True),
+)
+traffic = Table(
+    "traffic",
+    metadata,
+    _organization(key=True),
+    _agent(key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    _text("revision"),
+    Column("percent", Integer, nullable=False),
+    _text("tag", optional=True),
+    CheckConstraint("percent BETWEEN 0 AND 100", name="percent"),
+)
+
+# The journal. No foreign keys here: every microsecond of `runs` and `run_events` is paid by every call of an agent.
+
+OPEN = "state IN ('pending', 'running', 'waiting')"
+ASLEEP = "state IN ('pending', 'waiting')"
+UNUSUAL = "state IN ('pending', 'waiting', 'failed', 'cancelled')"
+LEASED = "state = 'running'"
+
+runs = Table(
+    "runs",
+    metadata,
+    _key("organization"),
+    _key("id"),
+    _text("agent"),
+    _text("revision"),
+    _text("state"),
+    _text("wait_reason", optional=True),
+    Column("wait_until", Moment),  # when the sweeper acts on it; null: on the named event
+    Column("epoch", Integer, nullable=False),  # fencing: grows with every lease that is granted
+    Column("attempt", Integer, nullable=False),
+    Column("failed_count", Integer, nullable=False),
+    Column("lost_count", Integer, nullable=False),
+    _text("instance", optional=True),  # who holds the lease
+    Column("lease_expires_at", Moment),
+    Column("deadline_at", Moment),  # of the current attempt; no lease outlives it
+    Column("timeout", Double, nullable=False),  # seconds an attempt may take
+    _text("session", optional=True),
+    _text("key", optional=True),  # Idempotency-Key
+    _text("trigger"),
+    Column("dispatched", Integer, nullable=False),  # 1: the server sends it to instances, 0: a caller waits for it
+    Column("request", Json, nullable=False),
+    _text("caller", optional=True),
+    _text("correlation"),
+    _text("traceparent", optional=True),
+    Column("cancel_requested_at", Moment),
+    Column("created_at", Moment, nullable=False),
+    Column("started_at", Moment),
+    Column("ended_at", Moment),
+    Column("status", Integer),  # HTTP status of the answer
+    Column("answer", Json),  # content type and headers of the answer
+    Column("problem", Json),
+    Column("usage", Json),
+    Column("event_count", Integer, nullable=False),
+    Column("recorded_count", Integer, nullable=False),  # calls that can be answered after a crash
+    _text("batch", optional=True),  # the last batch of events that was taken from the current attempt
+    _text("partition"),  # where its events and payloads are
+    one_of("state", RunState),
+    one_of("wait_reason", WaitReason),
+    CheckConstraint(
+        "(state = 'running') = (lease_expires_at IS NOT NULL) AND (state = 'running') = (instance IS NOT NULL)",
+        name="lease",
+    ),
+    CheckConstraint(f"({ASLEEP}) = (wait_reason IS NOT NULL)", name="waits_for_something"),
+    CheckConstraint(f"({OPEN}) = (ended_at IS NULL)", name="ended"),
+    Index("runs_by_agent", "organization", "agent", "id"),
+    Index("runs_leased", "instance", "lease_expires_at", sqlite_where=text(LEASED), postgresql_where=text(LEASED)),
+    Index("runs_asleep", "wait_reason", "wait_until", sqlite_where=text(ASLEEP), postgresql_where=text(ASLEEP)),
+    Index("runs_unusual", "organization", "state", "id", sqlite_where=text(UNUSUAL), postgresql_where=text(UNUSUAL)),
+    Index(
+        "runs_in_session",
+        "organization",
+        "agent",
+        "session",
+        "id",
+        sqlite_where=text("session IS NOT NULL"),
+        postgresql_where=text("session IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+run_events = Table(
+    "run_events",
+    metadata,
+    _key("organization"),
+    _key("run"),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    _key("partition"),
+    Column("at", Moment, nullable=False),
+    _text("kind"),
+    _text("step", optional=True),
+    _text("parent", optional=True),
+    _text("name", optional=True),
+    Column("data", Json),
+    Column("inline", LargeBinary),  # a small payload, sealed
+    Column("payload", LargeBinary),  # address of a larger one
+    sqlite_with_rowid=False,
+    postgresql_partition_by="LIST (partition)",
+)
+payloads = Table(
+    "payloads",
+    metadata,
+    _key("organization"),
+    Column("address", LargeBinary, primary_key=True),
+    _key("partition"),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("size", Integer, nullable=False),  # of what was sealed, before compression
+    postgresql_partition_by="LIST (partition)",
+)
+PARTITIONED = (run_events, payloads)
+partitions = Table("partitions", metadata, _key("name"), Column("ends_at", Moment, nullable=False))
+"""Which weeks exist. The one table without an organization: a week belongs to all of them."""
+identities = Table(
+    "identities",
+    metadata,
+    _key("organization"),
+    _key("kind"),  # key: an Idempotency-Key
+    _key("agent"),
+    _key("key"),
+    _text("run"),
+    _text("fingerprint", optional=True),
+    Column("created_at", Moment, nullable=False),
+    Index("identities_age", "created_at"),
+    sqlite_with_rowid=False,
+)
+sessions = Table(
+    "sessions",
+    metadata,
+    _key("organization"),
+    _key("agent"),
+    _key("id"),
+    Column("state", LargeBinary),  # sealed
+    _count("runs"),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+)
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _key("organization"),
+    _key("agent"),
+    _key("thread"),
+    _key("namespace"),
+    _key("checkpoint"),
+    _text("parent", optional=True),
+    _text("run"),
+    _text("type"),
+    Column("metadata", Json, nullable=False),
+    Column("projection", Json),
+    Column("channels", Json, nullable=False),  # channel -> version
+    Column("body", LargeBinary, nullable=False),  # sealed
+    Column("created_at", Moment, nullable=False),
+)
+checkpoint_blobs = Table(
+    "checkpoint_blobs",
+    metadata,
+    _key("organization"),
+    _key("agent"),
+    _key("thread"),
+    _key("namespace"),
+    _key("channel"),
+    _key("version"),
+    _text("type"),
+    Column("body", LargeBinary, nullable=False),  # sealed
+)
+checkpoint_writes = Table(
+    "checkpoint_writes",
+    metadata,
+    _key("organization"),
+    _key("agent"),
+    _key("thread"),
+    _key("namespace"),
+    _key("checkpoint"),
+    _key("task"),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    _text("path"),
+    _text("channel"),
+    _text("type"),
+    Column("body", LargeBinary, nullable=False),  # sealed
+)
