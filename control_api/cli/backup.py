@@ -1,10 +1,20 @@
-"""`backup` and `restore`: the database and the keys, as one file."""
+"""`backup` and `restore`: the database as one file.
+
+A backup of the database holds everything but the deployed folders and the key that opens its payloads: on another
+machine it needs those of the same home folder (docs/guides/operating.md).
+"""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import click
 
+from control_api.cli.agents import confirm
 from control_api.cli.command import Cli, output_option, pass_cli
+from control_api.cli.process import running_pid
+from orchestrator_runtime.contract.errors import Conflict
 
 
 @click.command()
@@ -14,3 +24,31 @@ def backup(cli: Cli) -> None:
     """Write a backup while the platform goes on working."""
     made = cli.connect().post("/backups")
     cli.terminal.data(made, f"Wrote {made['path']}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@output_option
+@pass_cli
+def restore(cli: Cli, file: Path, yes: bool) -> None:
+    """Put the backup FILE back in place of the database; the platform must be down."""
+    if running_pid(cli.home) is not None:
+        raise Conflict(
+            "The platform is running, and a database in use cannot be replaced",
+            code="still_running",
+            hint="Stop it with `orchestrator down`, then restore.",
+        )
+    confirm(f"Replace the database of {cli.home.root} by {file}?", yes=yes)
+    # SQLAlchemy and pydantic are slow to import, and only this command works on the database itself.
+    from control_api.settings import read_settings
+    from control_api.store.restore import restore as restore_file
+
+    cli.home.make()
+    url = read_settings({**cli.environ, "ORCHESTRATOR_HOME": str(cli.home.root)}).database_url
+    before = restore_file(url, file, kept=cli.home.backups, now=datetime.now(UTC))
+    kept = f"; what was there before is in {before}" if before else ""
+    cli.terminal.data(
+        {"restored": str(file), "before": str(before) if before else None},
+        f"Restored {file}{kept}. Start again with `orchestrator up`",
+    )

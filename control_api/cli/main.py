@@ -38,6 +38,7 @@ COMMANDS = {
     "rollback": "traffic",
     "traffic": "traffic",
     "backup": "backup",
+    "restore": "backup",
     "manifest": "manifest",
     "completion": "completion",
     "version": "version",
