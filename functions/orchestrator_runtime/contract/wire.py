@@ -15,7 +15,7 @@ import json
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from orchestrator_runtime.contract.errors import BadInput, Problem, Unavailable, from_document
 
@@ -111,8 +111,7 @@ class Peer(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio's
         if self._on_connected:
             self._on_connected(self)
 
