@@ -7,7 +7,7 @@ instance speaks: no operation carries an organization. All replies come after th
 |----------------------|----------------------------------------------------------|---------------|-------|
 | `hello`              | protocol, token                                          |               | protocol |
 | `admit`              | Admission                                                | input         | Admitted; body = recorded answer when `finished`, the recorded input when the run was dispatched |
-| `append`             | run, epoch, events: [Event]; `part` of an event indexes a blob | blobs   | seq: the last event's number |
+| `append`             | run, epoch, batch, events: [Event]; `part` of an event indexes a blob | blobs | seq: the last event's number |
 | `recorded`           | run                                                      |               | calls: [{name, digest, n, part}]; body: their results |
 | `end`                | run, epoch, Ending                                       | answer        | state |
 | `wait`               | run, epoch, reason, until (seconds since the epoch)      |               | |
@@ -20,6 +20,10 @@ instance speaks: no operation carries an organization. All replies come after th
 | `session.put`        | run, epoch, session                                      | state         | |
 
 Notifications from the journal: `cancel` {run, grace}: stop this run, you have `grace` seconds.
+
+`batch` counts an attempt's appends from 1: one that is repeated after a lost connection is answered, not written
+again. Without it nothing is recognised as repeated. A repeated `end` is answered with what the first one did; its reply
+`waiting` means that the run will be attempted again.
 
 A write whose epoch is old is refused with the problem `fenced` (409): another attempt has the run.
 A runtime one version older keeps working: fields are only ever added, and both ends ignore those they do not know.

@@ -58,7 +58,7 @@ RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
     RunState.RUNNING: frozenset({RunState.WAITING, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED}),
     RunState.WAITING: frozenset({RunState.RUNNING, RunState.FAILED, RunState.CANCELLED}),
     RunState.SUCCEEDED: frozenset(),
-    RunState.FAILED: frozenset(),
+    RunState.FAILED: frozenset({RunState.WAITING}),  # only when a person asks for another attempt
     RunState.CANCELLED: frozenset(),
 }
 ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
@@ -76,7 +76,7 @@ STEP_TRANSITIONS: Mapping[StepState, frozenset[StepState]] = {
     StepState.FAILED: frozenset(),
 }
 
-TERMINAL_RUN_STATES = frozenset(state for state, following in RUN_TRANSITIONS.items() if not following)
+TERMINAL_RUN_STATES = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})
 
 State = TypeVar("State", bound=StrEnum)
 
