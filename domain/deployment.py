@@ -19,15 +19,6 @@ class BuildState(StrEnum):
     FAILED = "failed"
 
 
-class DeploymentState(StrEnum):
-    """`building` until the version has an environment, `starting` until one instance of its revision became ready."""
-
-    BUILDING = "building"
-    STARTING = "starting"
-    READY = "ready"
-    FAILED = "failed"
-
-
 class RevisionState(StrEnum):
     """`deploying` until one instance became ready; `failed` revisions never get traffic; `retired` ones have none left."""
 
@@ -51,12 +42,6 @@ BUILD_TRANSITIONS: Mapping[BuildState, frozenset[BuildState]] = {
     BuildState.RUNNING: frozenset({BuildState.SUCCEEDED, BuildState.FAILED, BuildState.PENDING}),
     BuildState.SUCCEEDED: frozenset(),
     BuildState.FAILED: frozenset(),
-}
-DEPLOYMENT_TRANSITIONS: Mapping[DeploymentState, frozenset[DeploymentState]] = {
-    DeploymentState.BUILDING: frozenset({DeploymentState.STARTING, DeploymentState.FAILED}),
-    DeploymentState.STARTING: frozenset({DeploymentState.READY, DeploymentState.FAILED}),
-    DeploymentState.READY: frozenset(),
-    DeploymentState.FAILED: frozenset(),
 }
 DEPLOYMENT_TRANSITIONS: Mapping[DeploymentState, frozenset[DeploymentState]] = {
     DeploymentState.BUILDING: frozenset({DeploymentState.STARTING, DeploymentState.FAILED}),
