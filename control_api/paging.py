@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from orchestrator_runtime.contract.errors import BadInput
 
-LARGEST_PAGE = 200
+LARGEST_PAGE = 1000
 Item = TypeVar("Item")
 
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Items per page.")]

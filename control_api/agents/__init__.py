@@ -1,0 +1,1 @@
+"""Agents: what exists, what it serves, how its calls are split, its live state, its logs; and its end."""

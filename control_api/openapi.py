@@ -1,0 +1,144 @@
+"""The API's description: documented errors for each operation, the OpenAPI document, and Swagger UI without internet.
+
+The document is OpenAPI 3.0.3: that is what the bundled Swagger UI renders. FastAPI writes 3.1, so `_as_3_0` rewrites
+the few JSON schema keywords in which the two differ.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+
+from control_api.authorization import DocsRead
+from orchestrator_runtime.contract.errors import PROBLEM_CONTENT_TYPE, NotFound
+
+Documented = tuple[int, str, str]
+"""An error an operation may answer: HTTP status, code, detail."""
+
+NO_CREDENTIAL: Documented = (401, "no_credential", "This needs a credential")
+NOT_ALLOWED: Documented = (403, "not_allowed", "This credential lacks the permission agents:read")
+INVALID: Documented = (422, "invalid_request", "The request does not fit its schema: limit")
+INTERNAL: Documented = (500, "internal", "Something unexpected went wrong in the server")
+
+ASSETS = {
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "favicon-32x32.png": "image/png",
+}
+PROBLEM_SCHEMA = {
+    "type": "object",
+    "description": "A problem document (RFC 9457).",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable; what a program should test."},
+        "detail": {"type": "string", "description": "What happened."},
+        "hint": {"type": "string", "description": "What to do."},
+        "correlation_id": {"type": "string", "description": "Finds the request in the logs."},
+    },
+}
+
+
+def errors(*documented: Documented) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of an endpoint: the given errors, and those that every operation may answer."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status, code, detail in (NO_CREDENTIAL, NOT_ALLOWED, INVALID, INTERNAL, *documented):
+        response = responses.setdefault(status, {"description": detail, "content": {PROBLEM_CONTENT_TYPE: {}}})
+        content = response["content"][PROBLEM_CONTENT_TYPE]
+        content["schema"] = {"$ref": "#/components/schemas/Problem"}
+        content.setdefault("examples", {})[code] = {"value": {"status": status, "code": code, "detail": detail}}
+    return responses
+
+
+def answers(content_type: str, *, example: str, description: str = "OK") -> dict[int | str, dict[str, Any]]:
+    """The 200 response of an operation that does not answer JSON."""
+    schema = {"type": "string"}
+    return {200: {"description": description, "content": {content_type: {"schema": schema, "example": example}}}}
+
+
+def install(app: FastAPI) -> None:
+    """Let `app.openapi()` make our document; the routes that show it are in `router`."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            made["openapi"] = "3.0.3"
+            components = made.setdefault("components", {})
+            components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+            components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            made["security"] = [{"token": []}]
+            app.openapi_schema = _as_3_0(made)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+router = APIRouter(tags=["documentation"], include_in_schema=False)
+
+
+@router.get("/openapi.json")
+async def openapi_document(request: Request, caller: DocsRead) -> Response:
+    app: FastAPI = request.app
+    return JSONResponse(app.openapi())
+
+
+@router.get("/docs")
+async def swagger_ui(request: Request, caller: DocsRead) -> HTMLResponse:
+    base = request.url.path.rstrip("/")
+    return get_swagger_ui_html(
+        openapi_url=f"{base.removesuffix('/docs')}/openapi.json",
+        title="Orchestrator API",
+        swagger_js_url=f"{base}/swagger-ui-bundle.js",
+        swagger_css_url=f"{base}/swagger-ui.css",
+        swagger_favicon_url=f"{base}/favicon-32x32.png",
+        swagger_ui_parameters={"persistAuthorization": True, "validatorUrl": None},
+    )
+
+
+@router.get("/docs/{asset}")
+async def swagger_asset(asset: str, caller: DocsRead) -> FileResponse:
+    media_type = ASSETS.get(asset)
+    if media_type is None:
+        raise NotFound(f"There is no {asset} here", code="unknown_path", hint="See /api/v1/docs.")
+    return FileResponse(_swagger_folder() / asset, media_type=media_type)
+
+
+def _swagger_folder() -> Path:
+    """Where the package `swagger-ui-bundle` keeps its files; the package itself is not imported, it loads jinja2."""
+    found = importlib.util.find_spec("swagger_ui_bundle")
+    assert found is not None
+    assert found.origin is not None
+    [folder] = Path(found.origin).parent.glob("vendor/swagger-ui-*")
+    return folder
+
+
+def _as_3_0(node: Any) -> Any:
+    """JSON schema of OpenAPI 3.1 in the words of 3.0: nullable, one-valued enums, a single example."""
+    if isinstance(node, list):
+        return [_as_3_0(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: _as_3_0(value) for key, value in node.items()}
+    options = made.get("anyOf")
+    if isinstance(options, list) and {"type": "null"} in options:
+        rest = [option for option in options if option != {"type": "null"}]
+        del made["anyOf"]
+        made |= {"nullable": True, **(rest[0] if len(rest) == 1 and "$ref" not in rest[0] else {"anyOf": rest})}
+    if "const" in made and "type" in made:
+        made["enum"] = [made.pop("const")]
+    for bound in ("exclusiveMinimum", "exclusiveMaximum"):
+        if isinstance(made.get(bound), int | float) and not isinstance(made.get(bound), bool):
+            made[bound.replace("exclusiveM", "m")] = made[bound]
+            made[bound] = True
+    if isinstance(made.get("examples"), list):
+        made["example"] = made.pop("examples")[0]
+    return made

@@ -1,0 +1,1 @@
+"""Revisions: immutable, numbered results of deployments."""

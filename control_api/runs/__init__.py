@@ -1,0 +1,1 @@
+"""Runs: list, look inside, follow, cancel, retry. The journal decides; this is its window."""

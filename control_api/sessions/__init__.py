@@ -1,0 +1,1 @@
+"""Sessions: the conversations that runs name."""

@@ -1,0 +1,1 @@
+"""Versions: uploaded folders, immutable and addressed by their content digest."""
