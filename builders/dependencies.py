@@ -12,7 +12,7 @@ import posixpath
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,14 @@ def read(folder: str) -> Declared:
     )
 
 
+def exported(declared: Declared, text: str) -> Declared:
+    """`declared` with what uv exported from its uv.lock (a requirements file with hashes) in place of the lock."""
+    lines = [line for line in _lines(text) if not INDEX.match(line)]
+    for line in lines:
+        _check(line, "uv.lock")
+    return replace(declared, requirements=tuple(lines), uv_lock=None)
+
+
 def check_framework(framework: Framework, names: frozenset[str], declared: Declared) -> None:
     """Raises `Unprocessable` (`framework_missing`) if the manifest's framework is not among the resolved packages."""
     package = FRAMEWORK_PACKAGES.get(framework)
@@ -159,11 +167,7 @@ def _requirement_lines(root: Path, name: str, seen: tuple[str, ...]) -> Iterator
     path = (root / name).resolve()
     if name in seen or not path.is_relative_to(root.resolve()) or not path.is_file():
         raise _invalid(f"{(seen or (name,))[-1]} includes {name}, which is no other file of the folder", "Correct it.")
-    text = re.sub(r"\\\r?\n", " ", _text(path))
-    for line in text.splitlines():
-        line = re.sub(r"(^|\s)#.*$", "", line).strip()  # noqa: PLW2901 - the same line, cleaned
-        if not line:
-            continue
+    for line in _lines(_text(path)):
         if match := INCLUDE.match(line):
             kept = "constraint" if match[1] in {"-c", "--constraint"} else ""
             inner = posixpath.normpath(posixpath.join(posixpath.dirname(name), match[2]))
@@ -174,6 +178,13 @@ def _requirement_lines(root: Path, name: str, seen: tuple[str, ...]) -> Iterator
         else:
             _check(line, name)
             yield "requirement", line
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines that say something, continued ones joined, without comments."""
+    for line in re.sub(r"\\\r?\n", " ", text).splitlines():
+        if said := re.sub(r"(^|\s)#.*$", "", line).strip():
+            yield " ".join(said.split())
 
 
 def _check(line: str, source: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from orchestrator_runtime.contract.errors import Unprocessable
 
+PROJECT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
@@ -62,6 +63,13 @@ class Package:
         what = f"{self.name} @ {self.address}" if self.address else f"{self.name}=={self.version}"
         condition = [f"; {self.marker}"] if self.marker else []
         return " ".join([what, *condition, *(f"--hash=sha256:{value}" for value in hashes)])
+
+    def installed_from(self, wheel: Artifact | None = None) -> str:
+        """The line that makes uv install exactly this: from `wheel` if it was built here, else as the lock says."""
+        found = wheel or (self.wheels[0] if self.address else None)
+        if found is not None:
+            return f"{self.name} @ {found.url} --hash=sha256:{found.sha256}"
+        return " ".join([f"{self.name}=={self.version}", *(f"--hash=sha256:{one.sha256}" for one in self.wheels)])
 
     def toml(self) -> str:
         lines = ["[[packages]]", f"name = {json.dumps(self.name)}"]
@@ -141,7 +149,9 @@ def _keep(package: Package, allowed: frozenset[str] | None) -> Package:
 
 
 def _package(data: Mapping[str, Any]) -> Package:
-    name = normal(data["name"])
+    name = normal(_plain(data["name"]))
+    if not PROJECT.fullmatch(name):
+        raise TypeError(f"{name!r} is no name of a package")
     if "directory" in data:
         raise Unprocessable(
             f"The lock takes {name} from a folder of the machine it was written on",
@@ -159,11 +169,18 @@ def _package(data: Mapping[str, Any]) -> Package:
         else:
             source = f"archive = {archive.toml()}"
     elif "vcs" in data:
-        members = {key: value for key, value in data["vcs"].items() if isinstance(value, str)}
+        members = {key: _plain(value) for key, value in data["vcs"].items() if isinstance(value, str)}
         address = f"{members['type']}+{members['url']}@{members['commit-id']}"
         source = "vcs = { " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in sorted(members.items())) + " }"
-    return Package(name, str(data.get("version", "")), wheels, sdist, source, address, str(data.get("marker", "")))
+    return Package(name, _plain(data.get("version", "")), wheels, sdist, source, address, str(data.get("marker", "")))
 
 
 def _artifact(data: Mapping[str, Any]) -> Artifact:
-    return Artifact(str(data["url"]), str(data["hashes"]["sha256"]))
+    return Artifact(_plain(data["url"]), _plain(data["hashes"]["sha256"]))
+
+
+def _plain(value: Any) -> str:
+    """A text that stays one word when it is written into a line."""
+    if not isinstance(value, str) or not value.isprintable() or " " in value:
+        raise TypeError(f"{value!r} is not allowed in a lock")
+    return value

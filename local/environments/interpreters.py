@@ -18,7 +18,10 @@ from builders.resolver import clean, words
 from orchestrator_runtime.contract.errors import Unprocessable
 
 PLACES = ("/usr/local/bin", "/usr/bin", "~/.pyenv/versions/*/bin", "/opt/python*/bin")
-ASK = "import json, sys, sysconfig; print(json.dumps([sys.version.split()[0], sysconfig.get_platform()]))"
+ASK = """
+import json, os, sys, sysconfig
+print(json.dumps([os.path.realpath(sys.executable), sys.version.split()[0], sysconfig.get_platform()]))
+"""
 DOWNLOAD_SECONDS = 300.0
 
 
@@ -57,15 +60,12 @@ class Interpreters:
             code, lines = await self._run("python", "find", "--system", "--no-python-downloads", request)
             if code:
                 raise Unprocessable(
-                    f"No Python of this machine satisfies {requires_python or self._at_least}, and none could be fetched"
-                    f"\n{words(said)}",
+                    f"No Python of this machine satisfies {request}, and none could be fetched\n{words(said)}",
                     code="python_unavailable",
                     hint="Change requires-python in pyproject.toml, or install that Python on the machine.",
                 )
-        python = os.path.realpath(lines[-1])
-        _, answer = await _output([python, "-I", "-S", "-c", ASK], env={})
-        version, platform = json.loads(answer[-1])
-        return Interpreter(python, version, platform)
+        _, answer = await _output([lines[-1], "-I", "-S", "-c", ASK], env={})
+        return Interpreter(*json.loads(answer[-1]))
 
     async def _run(self, *arguments: str) -> tuple[int, list[str]]:
         environ = {name: value for name, value in os.environ.items() if name.startswith(("UV_", "SSL_", "HTTP"))}
