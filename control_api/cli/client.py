@@ -19,6 +19,7 @@ from orchestrator_runtime.contract.errors import Problem, Unavailable, from_docu
 
 API = "/api/v1"
 TIMEOUT = 60.0  # seconds without a byte; live streams send a comment every 15
+READ_BYTES = 65536
 RECONNECTS = 20
 RECONNECT_DELAY = 0.5
 BROKEN = (http.client.HTTPException, OSError)
@@ -85,12 +86,12 @@ class Client:
         sent = {"authorization": f"Bearer {self.token}", "accept": "application/json", **(headers or {})}
         try:
             try:
-                connection.request(method, parts.path.rstrip("/") + path, body=body, headers=sent)
-                response = connection.getresponse()
-            except BROKEN as error:
+                connection.connect()
+            except OSError as error:
                 raise unreachable(self.url, error) from error
             try:
-                yield response
+                connection.request(method, parts.path.rstrip("/") + path, body=body, headers=sent)
+                yield connection.getresponse()
             except BROKEN as error:
                 raise cut_off(error) from error
         finally:
@@ -177,8 +178,20 @@ def cut_off(error: Exception) -> Unavailable:
 def _events(response: http.client.HTTPResponse) -> Iterator[ServerEvent]:
     """Server-sent events, or JSON lines as events."""
     if response.headers.get_content_type() == EVENT_STREAM:
-        return read_events(response)
-    return (ServerEvent("line", line.decode(errors="replace")) for line in response)
+        return read_events(lines_of(response))
+    return (ServerEvent("line", line.decode(errors="replace")) for line in lines_of(response))
+
+
+def lines_of(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The lines of a body as they come. Raises `IncompleteRead` if it breaks off, which `readline` would not."""
+    rest = b""
+    while data := response.read1(READ_BYTES):
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
+    if response.length:
+        raise http.client.IncompleteRead(rest, response.length)
+    if rest:
+        yield rest
 
 
 def _answer(response: http.client.HTTPResponse) -> Answer:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from control_api.cli.client import Answer, Client, checked, problem_of, segment, target
+from control_api.cli.client import Answer, Client, checked, lines_of, problem_of, segment, target
 from control_api.cli.command import Cli, agent_argument, output_option, pass_cli
 from control_api.cli.events import EVENT_STREAM, read_events
 from control_api.cli.terminal import Terminal
@@ -168,7 +168,7 @@ def _print_stream(
             return
         if terminal.verbose and run:
             terminal.note(f"{response.status} · {run}", dim=True)
-        for event in read_events(response):
+        for event in read_events(lines_of(response)):
             value = event.value()
             if event.name == "problem":
                 failure = Answer(500, {}, event.data.encode())
