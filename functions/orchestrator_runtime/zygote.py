@@ -1,0 +1,152 @@
+"""`python -m orchestrator_runtime.zygote FRAMEWORK…`: import an environment once, then fork an instance in milliseconds.
+
+Started by `local.sandbox.zygote` as the first process of a sandbox, with a SOCK_SEQPACKET socket whose number is in
+ORCHESTRATOR_ZYGOTE_FD. It takes a `ForkRequest` with six descriptors per datagram (contract/instance.py) and says
+
+    {"event": "ready", "preload_ms": 812.5, "modules": 2210, "missing": ["langchain_openai"]}
+    {"event": "forked", "instance": "…"} with a descriptor of the instance's process
+    {"event": "refused", "instance": "…", "detail": "…"}
+    {"event": "exited", "pid": 17, "code": 0}     as numbered inside; negative for a signal
+
+It has one thread and no privileges, opens nothing, and never runs an agent's code. The instance isolates itself:
+see `instance`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NoReturn
+
+from orchestrator_runtime import instance
+from orchestrator_runtime.contract.instance import FD_START, SCRATCH_PATH, ForkRequest
+from orchestrator_runtime.contract.sandbox import kernel, mounts, namespaces
+from orchestrator_runtime.frameworks import preload
+
+SOCKET_VARIABLE = "ORCHESTRATOR_ZYGOTE_FD"
+LARGEST = 64 * 1024
+DESCRIPTORS = FD_START + 1
+
+RunInstance = Callable[[ForkRequest, list[int]], NoReturn]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m orchestrator_runtime.zygote", description=__doc__)
+    parser.add_argument("--server", default=instance.SERVER, help="module whose serve() an instance runs")
+    parser.add_argument("frameworks", nargs="*")
+    arguments = parser.parse_args()
+    supervisor = socket.socket(fileno=int(os.environ.pop(SOCKET_VARIABLE)))
+    supervisor.set_inheritable(False)
+    _say(supervisor, {"event": "ready", **_preload([*preload.modules(arguments.frameworks), arguments.server])})
+    serve(supervisor, server=arguments.server)
+
+
+def serve(supervisor: socket.socket, *, server: str) -> None:
+    """Fork an instance per datagram until the supervisor hangs up."""
+    run_instance = partial(instance.run, server=server, keep=mounts.mounted_below(SCRATCH_PATH))
+    signal.signal(signal.SIGCHLD, lambda *_: _reap(supervisor))  # interrupts the wait below, which then goes on
+    while True:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(supervisor, LARGEST, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionError:  # it hung up with our words unread
+            return
+        if not data:
+            return
+        try:
+            _fork(supervisor, data, descriptors, run_instance)
+        except (ValueError, KeyError, TypeError, OSError) as error:  # a bad datagram, or no more processes
+            _say(supervisor, {"event": "refused", "instance": _named(data), "detail": str(error) or repr(error)})
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def _preload(modules: Sequence[str]) -> dict[str, object]:
+    """Import, and leave memory as a fork wants it: nothing to collect, nothing that reference counts would copy."""
+    started = time.perf_counter()
+    missing = []
+    gc.disable()
+    for name in dict.fromkeys(modules):
+        try:
+            importlib.import_module(name)
+        except ImportError:  # this environment, or this version of the framework, does not have it
+            missing.append(name)
+        except Exception:  # noqa: BLE001 - a package may raise anything; an agent that needs it will say so itself
+            traceback.print_exc()
+            missing.append(name)
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise SystemExit(f"importing {', '.join(modules)} started {threads - 1} threads, which no fork would survive")
+    gc.collect()
+    gc.freeze()
+    kernel.malloc_trim()
+    elapsed = (time.perf_counter() - started) * 1000
+    return {"preload_ms": round(elapsed, 1), "modules": len(sys.modules), "missing": missing}
+
+
+def _fork(supervisor: socket.socket, data: bytes, descriptors: list[int], run_instance: RunInstance) -> None:
+    request = ForkRequest.from_json(data)
+    if len(descriptors) != DESCRIPTORS:
+        raise ValueError(f"{len(descriptors)} descriptors came with a fork request, not {DESCRIPTORS}")
+    if os.fork() == 0:
+        _fork_again(supervisor, request, descriptors, run_instance)
+
+
+def _fork_again(
+    supervisor: socket.socket, request: ForkRequest, descriptors: list[int], run_instance: RunInstance
+) -> NoReturn:
+    """In a process in between: make the namespaces and fork the instance, the first process of them. Never returns."""
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        namespaces.enter_user_namespace(namespaces.ALL_BUT_USER)
+        child = os.fork()
+        if child == 0:
+            supervisor.close()
+            run_instance(request, descriptors)
+        message = {"event": "forked", "instance": request.instance}
+        socket.send_fds(supervisor, [json.dumps(message).encode()], [os.pidfd_open(child)])
+    except BaseException as error:  # noqa: BLE001 - a process border: nothing may reach the zygote's own code below
+        _say(supervisor, {"event": "refused", "instance": request.instance, "detail": str(error) or repr(error)})
+        os._exit(1)
+    os._exit(0)
+
+
+def _reap(supervisor: socket.socket) -> None:
+    """Instances are ours once the process in between has gone; whatever has ended is told and forgotten."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        with contextlib.suppress(OSError):  # nobody depends on it: the supervisor watches the descriptor
+            message = {"event": "exited", "pid": pid, "code": os.waitstatus_to_exitcode(status)}
+            supervisor.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)
+
+
+def _named(data: bytes) -> str:
+    """Which instance a refused datagram was about, if it says so."""
+    try:
+        return str(json.loads(data)["instance"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _say(supervisor: socket.socket, message: dict[str, object]) -> None:
+    supervisor.send(json.dumps(message).encode())
+
+
+if __name__ == "__main__":
+    main()
