@@ -1,1 +1,1 @@
-"""The gateway: the one TCP port. It authenticates, routes, queues, activates, scales and forwards; it runs no user code."""
+"""The gateway, owner of the one TCP port: authenticates, routes, queues, activates, scales and forwards calls."""

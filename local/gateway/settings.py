@@ -1,4 +1,4 @@
-"""The gateway's settings: read once from ORCHESTRATOR_* by `__main__`, then passed. Nothing else reads the environment."""
+"""The gateway's settings: read once from ORCHESTRATOR_* by `__main__`, then passed on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Limits:
 
     head_bytes: int = 64 * 1024  # request line and header fields
     header_fields: int = 128
-    body_bytes: int = 1024 * MEBIBYTE  # of API calls; the server refuses what is too large for it. Agents have their own
+    body_bytes: int = 1024 * MEBIBYTE  # of API calls; the server has its own limits, and so has each agent
     async_bytes: int = 64 * MEBIBYTE  # a body that is handed to the server whole (Prefer: respond-async)
     head_timeout: float = 15.0  # from the first byte of a request to the end of its head
     idle_timeout: float = 75.0  # between two requests of a connection
@@ -28,7 +28,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`listen_fd` and `egress_fd` are descriptors that the supervisor opened; without an egress_fd there is no way out."""
+    """`listen_fd` and `egress_fd` were opened by the supervisor; without an `egress_fd` instances have no way out."""
 
     control_socket: Path
     supervisor_socket: Path

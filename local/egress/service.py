@@ -1,0 +1,145 @@
+"""Takes listening sockets of instances' networks from the supervisor and serves a proxy on each.
+
+The sockets come as datagrams {"instance", "organization", "network"} with one descriptor, over a SOCK_SEQPACKET pair.
+A socket is closed when its instance has gone: it would keep the network namespace alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from local.egress.policy import Allowance, Network, parse_allowances
+from local.egress.proxy import Connection, Resolve, Rules, Traffic, resolve
+from local.gateway.metrics import Page
+
+logger = logging.getLogger("egress.service")
+
+DATAGRAM_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class Served:
+    """One instance's way out."""
+
+    organization: str
+    traffic: Traffic = field(default_factory=Traffic)
+    server: asyncio.AbstractServer | None = None
+    connections: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Egress:
+    """All ways out. `resolver` is a port: tests decide what names mean."""
+
+    def __init__(self, *, allowed: frozenset[Allowance], resolver: Resolve = resolve) -> None:
+        self._allowed = allowed
+        self._resolve = resolver
+        self._served: dict[str, Served] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._past: dict[str, Traffic] = {}  # of instances that have gone, by organization
+
+    def listen_for_sockets(self, pair: socket.socket) -> None:
+        pair.setblocking(False)
+        asyncio.get_running_loop().add_reader(pair, self._datagram, pair)
+
+    def _datagram(self, pair: socket.socket) -> None:
+        try:
+            data, fds, _, _ = socket.recv_fds(pair, DATAGRAM_BYTES, 4)
+        except BlockingIOError:  # another wake-up took it
+            return
+        except OSError:
+            data, fds = b"", []  # as good as the end
+        if not data:
+            asyncio.get_running_loop().remove_reader(pair)
+            return
+        try:
+            message = json.loads(data)
+            instance, organization = str(message["instance"]), str(message["organization"])
+            network = message.get("network", "internet")
+        except (ValueError, KeyError, TypeError):
+            logger.error("The supervisor sent an egress socket without saying whose it is")  # noqa: TRY400 - no cause
+            for fd in fds:
+                os.close(fd)
+            return
+        for fd in fds[1:]:
+            os.close(fd)
+        if fds:
+            task = asyncio.get_running_loop().create_task(
+                self.serve(socket.socket(fileno=fds[0]), instance, organization, network)
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def serve(
+        self, listening: socket.socket, instance: str, organization: str, network: str | Sequence[str]
+    ) -> None:
+        """Accept on `listening` for this instance until `close`."""
+        self.close(instance)
+        allowed_hosts: Network = network if isinstance(network, str) else tuple(network)
+        rules = Rules(instance=instance, network=allowed_hosts, allowed=self._allowed, resolve=self._resolve)
+        served = self._served[instance] = Served(organization)
+        listening.setblocking(False)
+        server = await asyncio.start_server(partial(self._accept, served, rules), sock=listening)
+        if self._served.get(instance) is served:
+            served.server = server
+        else:  # the instance ended while its socket was being opened
+            server.close()
+
+    async def _accept(
+        self, served: Served, rules: Rules, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served.connections.add(task)
+        try:
+            await Connection(reader, writer, rules=rules, traffic=served.traffic).serve()
+        finally:
+            served.connections.discard(task)
+
+    def close(self, instance: str) -> None:
+        """The instance has gone: its socket and its connections go too."""
+        served = self._served.pop(instance, None)
+        if served is None:
+            return
+        if served.server is not None:
+            served.server.close()
+        for task in served.connections:
+            task.cancel()
+        past = self._past.setdefault(served.organization, Traffic())
+        for name in Traffic.__slots__:
+            setattr(past, name, getattr(past, name) + getattr(served.traffic, name))
+
+    def traffic(self, instance: str) -> Traffic:
+        """What a living instance sent and received."""
+        return self._served[instance].traffic
+
+    def metrics(self, page: Page) -> None:
+        """Counters by organization: they outlive the instances."""
+        sums = {organization: [past] for organization, past in self._past.items()}
+        for served in self._served.values():
+            sums.setdefault(served.organization, []).append(served.traffic)
+        for name, text in (
+            ("sent", "Bytes that agents sent to the outside."),
+            ("received", "Bytes that agents received from the outside."),
+            ("connections", "Connections that agents asked for."),
+            ("refused", "Connections that were refused by policy."),
+        ):
+            page.family(
+                f"orchestrator_egress_{name}_total",
+                "counter",
+                text,
+                [({"organization": key}, sum(getattr(each, name) for each in all_)) for key, all_ in sums.items()],
+            )
+
+
+def start_egress(descriptor: int, *, allow: Sequence[str]) -> Egress:
+    """Serve the sockets that come over `descriptor`. Raises `ValueError` for an allowance that is not host:port."""
+    egress = Egress(allowed=parse_allowances(allow))
+    egress.listen_for_sockets(socket.socket(fileno=descriptor))
+    return egress

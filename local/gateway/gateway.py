@@ -1,0 +1,412 @@
+"""The gateway itself: what a request is for, who may send it, and which exchange answers it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from domain.clock import Clock
+from local.gateway.agent_call import AgentCall, Dispatched, Identity, Surroundings
+from local.gateway.api_call import ApiCall
+from local.gateway.client import ClientConnection
+from local.gateway.exchange import Exchange
+from local.gateway.heads import answer
+from local.gateway.links import Link
+from local.gateway.metrics import Page, Signals
+from local.gateway.requests import Request
+from local.gateway.revisions import Engine, ServedRevision
+from local.gateway.routes import AGENT_PATH, RevisionKey, RevisionRoute, Route, Table, authorise, parse_table
+from local.gateway.settings import Settings
+from local.gateway.submit_call import SubmitCall, asks_for_async
+from local.gateway.upstream import Origin
+from orchestrator_runtime.contract import headers
+from orchestrator_runtime.contract.errors import NotFound, Problem, Unavailable
+from orchestrator_runtime.contract.ids import uuid7
+from orchestrator_runtime.contract.wire import Message, Peer
+
+logger = logging.getLogger("gateway")
+
+CORRELATION = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+TAG_HEADER = b"orchestrator-tag"
+PUBLIC_CALLER = "public"
+
+
+class Gateway:
+    """Owns the state; `process.py` gives it sockets and calls its ticks."""
+
+    def __init__(self, settings: Settings, *, clock: Clock, random: Callable[[], float]) -> None:
+        self.limits = settings.limits
+        self.draining = False
+        self.table = Table()
+        self.clients: set[ClientConnection] = set()
+        self.revisions: dict[RevisionKey, ServedRevision] = {}
+        self.on_instance_exited: Callable[[str], None] = lambda instance: None
+        self.more_metrics: Callable[[Page], None] = lambda page: None
+        self._settings = settings
+        self._clock = clock
+        self._random = random
+        self._api = Origin(str(settings.api_socket))
+        self._api_signals = Signals()
+        self._refused = Signals()
+        self._unknown: dict[str, Mapping[str, Any]] = {}  # instances whose revision was not pushed yet
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._routed = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self.server = Link(
+            "server",
+            settings.control_socket,
+            {
+                "routes": self._routes,
+                "run.dispatch": self._dispatch,
+                "revision.probe": self._probe,
+                "metrics": self._metrics,
+            },
+            greet=self._greet_server,
+        )
+        self.supervisor = Link(
+            "supervisor",
+            settings.supervisor_socket,
+            {"instance.ready": self._instance_ready, "instance.exited": self._instance_exited},
+            greet=self._greet_supervisor,
+        )
+        self._engine = Engine(
+            clock=clock,
+            random=random,
+            start=self._start_instance,
+            stop=self._stop_instance,
+            spawn=self.spawn,
+            report=lambda status: self.server.notify("revision.status", dict(status)),
+        )
+        self._around = Surroundings(clock=clock, limits=self.limits, journal=self.server, spawn=self.spawn)
+
+    # Front: what a connection needs
+
+    def now(self) -> float:
+        return self._clock.monotonic()
+
+    def opened(self, client: ClientConnection) -> None:
+        self.clients.add(client)
+
+    def closed(self, client: ClientConnection) -> None:
+        self.clients.discard(client)
+        if not self.clients:
+            self._quiet.set()
+
+    async def quiet(self) -> None:
+        """Wait until no caller is connected."""
+        if self.clients:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def begin(self, client: ClientConnection, request: Request) -> Exchange | bytes:
+        """Decide by host and path. Raises `Problem`."""
+        try:
+            return self._begin(client, request)
+        except Problem as problem:
+            self._refused.answered(problem.status, 0.0)
+            raise
+
+    def _begin(self, client: ClientConnection, request: Request) -> Exchange | bytes:
+        host = request.first.get(b"host", b"")
+        if b".localhost" in host:
+            named = self.table.by_host(host)
+            if named is not None:
+                route, tag = named
+                return self._agent(client, request, route, agent=route.agent, tag=tag, target=request.target)
+        path = request.path
+        if path.startswith(b"/agents/"):
+            return self._agent_by_path(client, request)
+        if path.startswith(b"/api/v1/") or path == b"/api/v1":
+            call = ApiCall(
+                request,
+                client,
+                origin=self._api,
+                limits=self.limits,
+                correlation=_correlation(request) or uuid7(),
+                clock=self._clock,
+                signals=self._api_signals,
+                spawn=self.spawn,
+            )
+            client.exchange = call
+            call.start()
+            return call
+        if path == b"/healthz":
+            return answer(200, b'{"status":"ok"}', content_type="application/json")
+        raise NotFound("Nothing is here", code="not_found", hint="The API is at /api/v1, agents are at /agents/NAME.")
+
+    def _agent_by_path(self, client: ClientConnection, request: Request) -> Exchange:
+        match = AGENT_PATH.fullmatch(request.path)
+        if match is None:
+            raise NotFound("An agent's name has lower case letters, digits and dashes", code="agent_unknown")
+        target = (match[2] or b"/") + (b"?" + request.query if request.query else b"")
+        tag = request.first.get(TAG_HEADER)
+        return self._agent(
+            client, request, None, agent=match[1].decode(), tag=tag.decode("latin-1") if tag else None, target=target
+        )
+
+    def _agent(
+        self,
+        client: ClientConnection,
+        request: Request,
+        route: Route | None,
+        *,
+        agent: str,
+        tag: str | None,
+        target: bytes,
+    ) -> Exchange:
+        if not self._routed.is_set():
+            raise Unavailable("The platform is just starting", code="starting", hint="Try again in a moment.")
+        credential = self.table.credential(request.first.get(b"authorization"))
+        if route is None:
+            route = self.table.by_path(agent, credential)
+        route = authorise(route, credential, agent=agent)
+        picked = route.pick(tag, self._random())
+        run = uuid7()
+        identity = Identity(
+            run=run,
+            caller=credential.name if credential else PUBLIC_CALLER,
+            correlation=_correlation(request) or run,
+        )
+        call: AgentCall | SubmitCall
+        if asks_for_async(request):
+            call = SubmitCall(
+                request,
+                client,
+                around=self._around,
+                route=picked,
+                identity=identity,
+                target=target,
+                body_limit=route.payload_limit,
+            )
+        else:
+            call = AgentCall(
+                request,
+                client,
+                around=self._around,
+                revision=self.revisions[picked.key],
+                identity=identity,
+                target=target,
+                body_limit=route.payload_limit,
+                withhold_credential=credential is not None,
+            )
+        client.exchange = call
+        call.start()
+        return call
+
+    # background work
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run in the background, until done or `stop`."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("Background work failed", exc_info=task.exception())
+
+    def sweep(self) -> None:
+        """Several times a second: end what took too long."""
+        now = self.now()
+        for client in list(self.clients):
+            client.check(now)
+
+    def measure(self) -> None:
+        """Every second."""
+        for revision in self.revisions.values():
+            revision.measure()
+
+    def decide(self) -> None:
+        """Every two seconds."""
+        for revision in self.revisions.values():
+            revision.decide()
+
+    @property
+    def open_calls(self) -> int:
+        return sum(client.exchange is not None for client in self.clients)
+
+    async def stop(self) -> None:
+        """Close every connection and end all background work."""
+        for client in list(self.clients):
+            client.cut()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._api.close()
+        for revision in self.revisions.values():
+            for instance in (*revision.ready, *revision.retiring):
+                instance.origin.close()
+
+    # the server
+
+    async def _greet_server(self, peer: Peer) -> None:
+        await peer.call("gateway.hello")
+        for revision in self.revisions.values():
+            revision.tell_again()
+
+    async def routed(self) -> None:
+        """Wait for the first routes."""
+        await self._routed.wait()
+
+    def _routes(self, peer: Peer, message: Message) -> None:
+        self.apply(parse_table(message.fields, zero_grace=self._settings.zero_grace))
+
+    def apply(self, table: Table) -> None:
+        """Serve what this table says, from now on."""
+        self.table = table
+        served = {route.key: route for agent in table.agents.values() for route in agent.revisions.values()}
+        for key, revision in list(self.revisions.items()):
+            if key not in served:
+                revision.retire_all()
+                if not revision.busy and not revision.starting:
+                    del self.revisions[key]
+        for key, route in served.items():
+            if key in self.revisions:
+                self.revisions[key].route = route
+            else:
+                self.revisions[key] = ServedRevision(route, engine=self._engine, queue_depth=self.limits.queue_depth)
+        self._routed.set()
+        unknown, self._unknown = self._unknown, {}
+        for info in unknown.values():
+            self._adopt(info)
+
+    async def _dispatch(self, peer: Peer, message: Message) -> Message:
+        """Send a run that is already recorded to an instance; replies with the status that the instance gave."""
+        fields = message.fields
+        route = self.table.revision(fields.get("organization"), fields["revision"])
+        asked = fields["request"]
+        path = asked.get("path") or "/"
+        target = path + (f"?{asked['query']}" if asked.get("query") else "")
+        lines = [(b"host", f"{route.agent}.localhost".encode())]
+        if asked.get("content_type"):
+            lines.append((b"content-type", asked["content_type"].encode("latin-1", "replace")))
+        request = Request(
+            str(asked.get("method") or "POST").encode(), target.encode("latin-1", "replace"), lines, modern=True
+        )
+        request.length = len(message.body)
+        caller = Dispatched()
+        call = AgentCall(
+            request,
+            caller,
+            around=self._around,
+            revision=self.revisions[route.key],
+            identity=Identity(
+                run=fields["run"],
+                caller=fields.get("caller") or "platform",
+                correlation=fields.get("correlation") or fields["run"],
+                dispatched=True,
+            ),
+            target=request.target,
+            body_limit=len(message.body),
+            timeout=float(fields["deadline"]) if fields.get("deadline") else None,
+        )
+        if message.body:
+            call.request_body(message.body)
+        call.request_ended()
+        call.start()
+        await caller.ended
+        return Message({"status": call.status or 502})
+
+    async def _probe(self, peer: Peer, message: Message) -> Message:
+        route = self.table.revision(message.fields.get("organization"), message.fields["revision"])
+        revision = self.revisions[route.key]
+        if not revision.ready:
+            await revision.start_one()
+        return Message(revision.status("ready"))
+
+    def _metrics(self, peer: Peer, message: Message) -> Message:
+        return Message({"text": self.metrics()})
+
+    # the supervisor
+
+    async def _greet_supervisor(self, peer: Peer) -> None:
+        reply = await peer.call("subscribe", {"role": "gateway"})
+        for info in reply.fields.get("instances", ()):
+            if info.get("state") == "ready":
+                self._adopt(info)
+
+    def _adopt(self, info: Mapping[str, Any]) -> None:
+        """Use an instance that is there; what nobody serves any more is stopped."""
+        revision = self.revisions.get((info["organization"], info["revision"]))
+        if revision is not None:
+            revision.add(info)
+        elif self._routed.is_set():
+            self.spawn(self._dismiss(info["instance"]))
+        else:
+            self._unknown[info["instance"]] = info
+
+    async def _dismiss(self, instance: str) -> None:
+        try:
+            await self._stop_instance(instance, self._settings.drain)
+        except Problem as problem:  # it has gone already
+            logger.info("%s could not be stopped: %s", instance, problem)
+
+    def _instance_ready(self, peer: Peer, message: Message) -> None:
+        self._adopt(message.fields)
+
+    def _instance_exited(self, peer: Peer, message: Message) -> None:
+        fields = message.fields
+        self._unknown.pop(fields["instance"], None)
+        self.on_instance_exited(fields["instance"])
+        revision = self.revisions.get((fields["organization"], fields["revision"]))
+        if revision is not None:
+            revision.gone(fields["instance"], reason=str(fields.get("reason", "exited")))
+
+    async def _start_instance(self, route: RevisionRoute) -> Mapping[str, Any]:
+        reply = await self.supervisor.call_once(
+            "instance.start",
+            {
+                "organization": route.organization,
+                "revision": route.name,
+                "environment": dict(route.environment),
+                "source": route.source,
+                "start": dict(route.start),
+                "start_timeout": route.start_timeout,
+                "secrets": list(route.secrets),
+            },
+        )
+        return reply.fields
+
+    async def _stop_instance(self, instance: str, grace: float) -> None:
+        await self.supervisor.call_once("instance.stop", {"instance": instance, "grace": grace, "reason": "scaled"})
+
+    # metrics
+
+    def metrics(self) -> str:
+        """The golden signals, in Prometheus' text format."""
+        page = Page()
+        page.signals("orchestrator_api", "the control API", [({}, self._api_signals)])
+        page.signals("orchestrator_gateway_refused", "the gateway itself, with a problem", [({}, self._refused)])
+        page.family(
+            "orchestrator_gateway_connections", "gauge", "Open connections of callers.", [({}, len(self.clients))]
+        )
+        page.family("orchestrator_gateway_in_flight", "gauge", "Calls in progress.", [({}, self.open_calls)])
+        revisions = [(_labels(revision), revision) for revision in self.revisions.values()]
+        page.signals("orchestrator_agent", "agents", [(names, revision.signals) for names, revision in revisions])
+        for name, text, value in (
+            ("in_flight", "Calls that instances work on.", lambda revision: revision.busy - len(revision.waiting)),
+            ("queue", "Calls that wait for an instance.", lambda revision: len(revision.waiting)),
+            ("instances", "Ready instances.", lambda revision: len(revision.ready)),
+            ("desired_instances", "Instances that the autoscaler wants.", lambda revision: revision.desired),
+        ):
+            page.family(
+                f"orchestrator_agent_{name}", "gauge", text, [(names, value(each)) for names, each in revisions]
+            )
+        self.more_metrics(page)
+        return page.text()
+
+
+def _labels(revision: ServedRevision) -> dict[str, object]:
+    route = revision.route
+    return {"organization": route.organization, "agent": route.agent, "revision": route.name}
+
+
+def _correlation(request: Request) -> str | None:
+    """The caller's correlation id, if it is one that can stand in a header field and a log line."""
+    given = request.first.get(headers.CORRELATION_ID.encode())
+    return given.decode() if given is not None and CORRELATION.fullmatch(given) else None
