@@ -1,16 +1,15 @@
-"""Hands the listening sockets that live in instances' networks to the gateway, whose egress proxy accepts on them.
+"""Hands the listening sockets that live in sandboxes' networks to the gateway, whose egress proxy accepts on them.
 
-The supervisor keeps each socket as long as its instance lives, so that a restarted gateway gets them again.
+The supervisor keeps each socket as long as its sandbox lives, so that a restarted gateway gets them again.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
-from collections.abc import Iterable
-
-from local.supervisor.instances import Instance
+from typing import Any
 
 logger = logging.getLogger("supervisor.egress")
 
@@ -21,24 +20,27 @@ class EgressOffers:
     def __init__(self) -> None:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
-        self.theirs.set_inheritable(True)
+        self._offers: dict[str, tuple[bytes, int]] = {}
 
-    def offer(self, instance: Instance) -> None:
-        """Send one instance's socket with who it is and what it may reach."""
-        if instance.egress is None:
-            return
-        message = {
-            "instance": instance.id,
-            "organization": instance.request.organization,
-            "network": instance.request.start.get("network", "internet"),
-        }
+    def offer(self, name: str, *, organization: str, network: Any, listening: int) -> None:
+        """Offer the socket of one sandbox and keep it. `network`: internet, or a list of hosts."""
+        message = json.dumps({"instance": name, "organization": organization, "network": network}).encode()
+        self._offers[name] = (message, listening)
+        self._send(message, listening)
+
+    def withdraw(self, name: str) -> None:
+        """The sandbox has gone; the gateway notices by itself."""
+        offer = self._offers.pop(name, None)
+        if offer is not None:
+            os.close(offer[1])
+
+    def offer_again(self) -> None:
+        """A new gateway is there and needs all of them."""
+        for message, listening in self._offers.values():
+            self._send(message, listening)
+
+    def _send(self, message: bytes, listening: int) -> None:
         try:
-            socket.send_fds(self._ours, [json.dumps(message).encode()], [instance.egress])
+            socket.send_fds(self._ours, [message], [listening])
         except OSError as error:  # no gateway reads: the next one asks for all of them
             logger.warning("the gateway does not take egress sockets: %s", error)
-
-    def offer_again(self, instances: Iterable[Instance]) -> None:
-        """A new gateway is there: it needs all of them. What an earlier one left unread is thrown away first."""
-        self.theirs.setblocking(False)
-        for instance in instances:
-            self.offer(instance)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from domain.clock import Clock
+from local.supervisor.egress import EgressOffers
 from local.supervisor.logs import LogFor, OutputReader
 from local.supervisor.sockets import listen_unix
 from orchestrator_runtime.contract.errors import AgentError, Problem, TimedOut, from_document
@@ -89,7 +90,7 @@ class Instance:
     control: socket.socket | None = None
     ready: asyncio.Future[dict[str, Any]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     gone: asyncio.Future[dict[str, Any]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    egress: int | None = None
+    has_egress: bool = False
     token_expires: float = 0.0
     tail: list[str] = field(default_factory=list)
     kill_reason: Reason | None = None
@@ -113,8 +114,7 @@ class Instance:
 class Instances:
     """All instances of this machine.
 
-    `announce(operation, fields)` tells server and gateway; `offer_egress(instance)` hands a new listening socket of an
-    instance's network to the egress proxy.
+    `announce(operation, fields)` tells server and gateway.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Instances:
         forker: Forker,
         credentials: Callable[[str, StartRequest], Awaitable[Credentials]],
         announce: Callable[[str, dict[str, Any]], None],
-        offer_egress: Callable[[Instance], None],
+        egress: EgressOffers,
         log_for: LogFor,
         clock: Clock,
     ) -> None:
@@ -132,7 +132,7 @@ class Instances:
         self._forker = forker
         self._credentials = credentials
         self._announce = announce
-        self._offer_egress = offer_egress
+        self._egress = egress
         self._log_for = log_for
         self._clock = clock
         self._instances: dict[str, Instance] = {}
@@ -275,9 +275,11 @@ class Instances:
             for fd in fds:
                 os.close(fd)
             return
-        if event == "egress" and fds and instance.egress is None:
-            instance.egress = fds.pop()
-            self._offer_egress(instance)
+        if event == "egress" and fds and not instance.has_egress:
+            instance.has_egress = True
+            network = instance.request.start.get("network", "internet")
+            organization = instance.request.organization
+            self._egress.offer(instance.id, organization=organization, network=network, listening=fds.pop())
         elif event in {"ready", "failed"} and not instance.ready.done():
             instance.ready.set_result(message)
         for fd in fds:
@@ -319,9 +321,7 @@ class Instances:
             asyncio.get_running_loop().remove_reader(instance.control.fileno())
             instance.control.close()
             instance.control = None
-        if instance.egress is not None:
-            os.close(instance.egress)
-            instance.egress = None
+        self._egress.withdraw(instance.id)
 
     async def _kill(self, instance: Instance, reason: Reason) -> None:
         instance.kill_reason = instance.kill_reason or reason

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import domain.logging
@@ -67,7 +67,7 @@ class Supervisor:
             listen_unix(home.supervisor_socket),
         )
         egress = EgressOffers()
-        sandboxes = Sandboxes(home, clock=self._clock)
+        sandboxes = Sandboxes(home, egress=egress, clock=self._clock)
         logs = RevisionLogs(home)
         control = Control(run_sandbox=sandboxes.run, warm=sandboxes.warm)
         instances = Instances(
@@ -75,12 +75,12 @@ class Supervisor:
             forker=sandboxes.fork,
             credentials=control.credentials,
             announce=control.announce,
-            offer_egress=egress.offer,
+            egress=egress,
             log_for=logs.of,
             clock=self._clock,
         )
         control.instances = instances
-        control.on_gateway = lambda: egress.offer_again(instances.all())
+        control.on_gateway = egress.offer_again
         loop = asyncio.get_running_loop()
         serving = await loop.create_unix_server(control.peer, sock=supervising)
         common = {
@@ -128,7 +128,7 @@ class Supervisor:
                 tasks.create_task(self._say_ready(control, address)),
                 tasks.create_task(_every(LEASE_RENEWAL, control.renew_leases)),
                 tasks.create_task(self._renew_tokens(instances)),
-                tasks.create_task(sandboxes.evict_unused()),
+                tasks.create_task(sandboxes.keep()),
             ]
             await self._stop.wait()
             logger.info("stopping")
@@ -155,10 +155,9 @@ class Supervisor:
                 await instances.renew_tokens(older_than=self._clock.now().timestamp() + 2 * TOKEN_RENEWAL)
 
 
-async def _every(seconds: float, action: object) -> None:
+async def _every(seconds: float, action: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(seconds)
-        assert callable(action)
         action()
 
 
