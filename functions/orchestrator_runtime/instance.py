@@ -19,6 +19,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from orchestrator_runtime.contract.errors import Problem, Unavailable
@@ -97,7 +98,7 @@ def _take_descriptors(descriptors: Sequence[int]) -> None:
     away = [fcntl.fcntl(descriptors[index], fcntl.F_DUPFD_CLOEXEC, _START + 1) for index in wanted]
     for descriptor, target in zip(away, (1, 2, _LISTEN, _CONTROL, _START), strict=True):
         os.dup2(descriptor, target, inheritable=target <= 2)
-    for number in [int(name) for name in os.listdir("/proc/self/fd")]:
+    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
         if number > _START:
             with contextlib.suppress(OSError):  # the listing's own
                 os.close(number)

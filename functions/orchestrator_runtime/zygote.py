@@ -1,4 +1,4 @@
-"""`python -m orchestrator_runtime.zygote FRAMEWORK…`: import an environment once, then fork an instance in milliseconds.
+"""`python -m orchestrator_runtime.zygote FRAMEWORK…`: import an environment once, fork an instance in milliseconds.
 
 Started by `local.sandbox.zygote` as the first process of a sandbox, with a SOCK_SEQPACKET socket whose number is in
 ORCHESTRATOR_ZYGOTE_FD. It takes a `ForkRequest` with six descriptors per datagram (contract/instance.py) and says
@@ -27,6 +27,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from orchestrator_runtime import instance
@@ -85,7 +86,7 @@ def _preload(modules: Sequence[str]) -> dict[str, object]:
         except Exception:  # noqa: BLE001 - a package may raise anything; an agent that needs it will say so itself
             traceback.print_exc()
             missing.append(name)
-    threads = len(os.listdir("/proc/self/task"))
+    threads = sum(1 for _ in Path("/proc/self/task").iterdir())
     if threads != 1:
         raise SystemExit(f"importing {', '.join(modules)} started {threads - 1} threads, which no fork would survive")
     gc.collect()

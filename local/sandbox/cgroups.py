@@ -79,7 +79,8 @@ class Group:
 
     def remove(self) -> bool:
         """Whether it has gone; it stays while a killed process is still being taken apart."""
-        return all([_remove(folder) for folder in self.folders])
+        gone = [_remove(folder) for folder in self.folders]
+        return all(gone)
 
 
 def settings(version: int, controller: str, limits: Limits) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The /etc of a sandbox: what programs must find there, nothing of the host's but certificates, links and the time zone."""
+"""The /etc of a sandbox: what programs must find there, and of the host's only certificates, links and time zone."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _become_program(order: Order) -> None:
     seccomp.install(isolating=spec.forks_instances)
     os.chdir(spec.cwd)
     proxies = network.proxy_environment() if spec.network == "proxy" else {}
-    os.execve(spec.argv[0], spec.argv, {**proxies, **spec.env})
+    os.execve(spec.argv[0], spec.argv, {**proxies, **spec.env})  # noqa: S606 - the spec's argv, no shell
 
 
 if __name__ == "__main__":

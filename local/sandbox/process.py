@@ -76,8 +76,7 @@ class SandboxProcess:
 
     async def _bury(self) -> Ending:
         await readable(self._pidfd)
-        status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-        assert status is not None
+        status = _reap(self._pidfd)
         if self._timer is not None:
             self._timer.cancel()
         exited = status.si_code == os.CLD_EXITED
@@ -187,11 +186,18 @@ async def _hear(report: socket.socket, spec: SandboxSpec) -> tuple[int, socket.s
             continue
         if data or not descriptors:
             if descriptors:
-                os.waitid(os.P_PIDFD, descriptors[0], os.WEXITED)
+                _reap(descriptors[0])
             close_all(descriptors)
             raise _failed(spec, message.get("detail", "the launcher died"))
         pidfd, *egress = descriptors
         return pidfd, socket.socket(fileno=egress[0]) if egress else None
+
+
+def _reap(pidfd: int) -> os.waitid_result:
+    """The exit status of a child that has ended, or is just about to."""
+    status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    assert status is not None  # only with WNOHANG
+    return status
 
 
 def _failed(spec: SandboxSpec, detail: str) -> Unavailable:

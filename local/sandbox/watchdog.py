@@ -82,9 +82,8 @@ def process_tree(pid: int) -> Iterable[int]:
         current = pending.pop()
         yield current
         try:
-            tasks = [int(name) for name in os.listdir(f"/proc/{current}/task")]
-            for task in tasks:
-                pending += map(int, Path(f"/proc/{current}/task/{task}/children").read_text().split())
+            for task in Path(f"/proc/{current}/task").iterdir():
+                pending += map(int, (task / "children").read_text().split())
         except OSError:  # it ended while we looked
             continue
 

@@ -1,4 +1,4 @@
-"""A private network that has a loopback and, on it, one way out: a listening socket that somebody outside accepts on."""
+"""A private network: a loopback and, on it, one way out, a listening socket that somebody outside accepts on."""
 
 from __future__ import annotations
 

@@ -46,7 +46,6 @@ FORBIDDEN: Mapping[str, tuple[int | None, int | None]] = {
     "pidfd_getfd": (438, 438),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
-    "sched_setaffinity": (203, 122),  # holds a program to its processors where no control group does
     # the kernel itself
     "keyctl": (250, 219),
     "add_key": (248, 217),
@@ -92,6 +91,7 @@ ISOLATING: Mapping[str, tuple[int, int]] = {
     "open_tree": (428, 428),
     "move_mount": (429, 429),
     "unshare": (272, 97),
+    "sched_setaffinity": (203, 122),  # holds a program to its processors where no control group does
 }
 
 _CLONE, _CLONE3, _SOCKET, _IOCTL = (56, 220), (435, 435), (41, 198), (16, 29)
