@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 
 from local.sandbox import process
 from local.sandbox.confinement import Confinement
@@ -15,7 +15,7 @@ from local.sandbox.spec import SandboxSpec
 READ_BYTES = 64 * 1024
 
 UidOf = Callable[[str], int | None]
-OfferEgress = Callable[[SandboxSpec, socket.socket], AbstractContextManager[object]]
+OfferEgress = Callable[[SandboxSpec, socket.socket], AbstractAsyncContextManager[object]]
 """Serve what arrives at a sandbox's way out, for as long as the context lasts."""
 
 
@@ -33,7 +33,7 @@ class DirectSandbox:
         try:
             if running.egress is None:
                 return await _finish(running, output)
-            with self._offer_egress(spec, running.egress):
+            async with self._offer_egress(spec, running.egress):
                 return await _finish(running, output)
         finally:
             running.kill()
