@@ -11,10 +11,10 @@ instance speaks: no operation carries an organization. All replies come after th
 | `recorded`           | run                                                      |               | calls: [{name, digest, n, part}]; body: their results |
 | `end`                | run, epoch, Ending                                       | answer        | state |
 | `wait`               | run, epoch, reason, until (seconds since the epoch)      |               | |
-| `checkpoint.put`     | run, epoch, thread, namespace, checkpoint, parent, type, metadata, projection, channels | blobs | |
-| `checkpoint.writes`  | run, epoch, thread, namespace, checkpoint, task, path, writes: [{index, channel, type, part}] | blobs | |
-| `checkpoint.get`     | thread, namespace, checkpoint (null: the newest)         |               | checkpoint… or found: false |
-| `checkpoint.list`    | thread, namespace, before, limit, filter                 |               | checkpoints: […] without blobs' bodies twice |
+| `checkpoint.put`     | run, epoch, Checkpoint                                   | blobs         | |
+| `checkpoint.writes`  | run, epoch, thread, namespace, checkpoint, task, path, writes: [CheckpointWrite] | blobs | |
+| `checkpoint.get`     | thread, namespace, checkpoint (null: the newest)         |               | found, and if so StoredCheckpoint; blobs |
+| `checkpoint.list`    | thread, namespace, checkpoint, before, limit, filter (null: any) |       | checkpoints: [StoredCheckpoint], newest first; blobs, each once |
 | `checkpoint.delete`  | thread                                                   |               | |
 | `session.get`        | session                                                  |               | found; body: its state |
 | `session.put`        | run, epoch, session                                      | state         | |
@@ -24,6 +24,11 @@ Notifications from the journal: `cancel` {run, grace}: stop this run, you have `
 `batch` counts an attempt's appends from 1: one that is repeated after a lost connection is answered, not written
 again. Without it nothing is recognised as repeated. A repeated `end` is answered with what the first one did; its reply
 `waiting` means that the run will be attempted again.
+
+A checkpoint holds the versions of its channels; a channel's value is stored once per version, a list element by
+element. `put` sends only the values that are new. Equal (task, index) of a checkpoint is written once, the first one
+wins; a negative index is overwritten. Checkpoints are ordered by their identity, `before` is exclusive, `filter` compares
+members of `metadata`, a null thread lists all threads of the agent. `writes` are ordered by (path, task, index).
 
 A write whose epoch is old is refused with the problem `fenced` (409): another attempt has the run.
 A runtime one version older keeps working: fields are only ever added, and both ends ignore those they do not know.
@@ -91,3 +96,58 @@ class Ending(TypedDict):
     problem: NotRequired[dict[str, Any]]
     retryable: NotRequired[bool]
     usage: NotRequired[dict[str, int]]  # input_tokens, output_tokens
+
+
+class CheckpointElement(TypedDict):
+    """One blob: the framework's name of its encoding, and its place among the message's blobs."""
+
+    type: str
+    part: int
+
+
+class CheckpointValue(TypedDict):
+    """A channel at one version: `list` is stored by element, `single` has one element, `empty` has none."""
+
+    channel: str
+    version: str
+    form: Literal["list", "single", "empty"]
+    elements: list[CheckpointElement]
+
+
+class CheckpointWrite(TypedDict):
+    """A pending write of a task. `index` is negative for a framework's own channels (errors, interrupts)."""
+
+    index: int
+    channel: str
+    type: str
+    part: int
+    task: NotRequired[str]  # in what is read
+    path: NotRequired[str]  # in what is read
+
+
+class Checkpoint(TypedDict):
+    """`body`: the framework's own record, without values. `projection`: the values as JSON, for people and search."""
+
+    thread: str
+    namespace: str
+    checkpoint: str
+    parent: str | None
+    body: CheckpointElement
+    metadata: dict[str, Any]
+    projection: Any
+    channels: dict[str, str]  # every channel of the checkpoint and its version
+    values: list[CheckpointValue]
+
+
+class StoredCheckpoint(TypedDict):
+    """A checkpoint as it is read: with the values of all its channels, its writes, and the run that put it."""
+
+    thread: str
+    namespace: str
+    checkpoint: str
+    parent: str | None
+    run: str
+    body: CheckpointElement
+    metadata: dict[str, Any]
+    values: list[CheckpointValue]
+    writes: list[CheckpointWrite]
