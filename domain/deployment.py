@@ -20,7 +20,7 @@ class BuildState(StrEnum):
 
 
 class RevisionState(StrEnum):
-    """`deploying` until one instance became ready; `failed` revisions never get traffic; `retired` ones have none left."""
+    """`deploying` until one instance became ready; `failed` revisions never get traffic; `retired` ones have none."""
 
     DEPLOYING = "deploying"
     READY = "ready"
@@ -117,5 +117,5 @@ class RevisionStatus:
     state: RevisionState
     ready_instances: int = 0
     desired_instances: int = 0
-    problem: dict[str, object] | None = None
+    problem: Mapping[str, object] | None = None
     protections: Mapping[str, str] = field(default_factory=dict)  # protection -> in force | missing: why

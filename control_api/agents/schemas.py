@@ -12,7 +12,7 @@ from control_api.schemas import Body, Moment, View, example
 from control_api.versions.schemas import EXAMPLE as VERSION
 
 AgentState = Literal["building", "starting", "ready", "idle", "failed"]
-"""`idle`: serving, scaled to zero. `building`, `starting`, `failed`: its newest deployment, while nothing serves yet."""
+"""`idle`: serving, scaled to zero. `building`, `starting`, `failed`: its newest deployment, while nothing serves."""
 
 TARGET = {"revision": "triage-00003", "percent": 100, "tag": None}
 

@@ -24,6 +24,7 @@ START_TIMEOUT = 120.0  # seconds; a start after an upgrade backs up and migrates
 STOP_TIMEOUT = 60.0
 STOP_POLL = 0.05
 LOG_LINES_SHOWN = 20
+SUPERVISOR = (sys.executable, "-m", "local.supervisor")
 PACKAGES = ("builders", "control_api", "domain", "local", "functions/orchestrator_runtime")
 
 
@@ -47,18 +48,17 @@ def log_file(home: Home) -> Path:
     return home.root / "platform.log"
 
 
-def start(home: Home, *, port: int, environ: Mapping[str, str], command: tuple[str, ...] = ()) -> str:
+def start(home: Home, *, port: int, environ: Mapping[str, str]) -> str:
     """Start the platform in the background; returns its address once server and gateway serve.
 
-    `command` replaces `python -m local.supervisor`. Raises `Unavailable` (`start_failed`) with the last lines that it
-    logged, and ends it, if it exits or does not serve in time.
+    Raises `Unavailable` (`start_failed`) with the last lines that it logged, and ends it, if it exits or does not serve
+    in time.
     """
     home.make()
     reading, writing = os.pipe()
-    program = command or (sys.executable, "-m", "local.supervisor")
     with log_file(home).open("ab") as log:
         process = subprocess.Popen(
-            [*program, "--home", str(home.root), "--port", str(port), "--ready-fd", str(writing)],
+            [*SUPERVISOR, "--home", str(home.root), "--port", str(port), "--ready-fd", str(writing)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -5,7 +5,7 @@ No clock, no database, no platform: `reconciler` reads the situation, asks here,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -46,7 +46,7 @@ class Activate:
 class Fail:
     """Give up and say why; what served before keeps serving."""
 
-    problem: dict[str, Any]
+    problem: Mapping[str, Any]
 
 
 Action: TypeAlias = Build | CreateRevision | Probe | Activate | Fail

@@ -218,7 +218,7 @@ runs = Table(
     _text("session", optional=True),
     _text("key", optional=True),  # Idempotency-Key
     _text("trigger"),
-    Column("dispatched", Integer, nullable=False),  # 1: the server sends it to instances, 0: a caller waits for it
+    Column("background", Integer, nullable=False),  # 1: nobody waits for the answer, so retries may take their time
     Column("request", Json, nullable=False),
     _text("caller", optional=True),
     _text("correlation"),
@@ -233,7 +233,7 @@ runs = Table(
     Column("usage", Json),
     Column("event_count", Integer, nullable=False),
     Column("recorded_count", Integer, nullable=False),  # calls that can be answered after a crash
-    _text("batch", optional=True),  # the last batch of events that was taken from the current attempt
+    Column("batch", Integer, nullable=False),  # number of the last batch of events taken from the current attempt
     _text("partition"),  # where its events and payloads are
     one_of("state", RunState),
     one_of("wait_reason", WaitReason),
@@ -270,6 +270,8 @@ run_events = Table(
     _text("step", optional=True),
     _text("parent", optional=True),
     _text("name", optional=True),
+    _text("step_kind", optional=True),
+    Column("call", Json),  # {name, digest, n}: this result answers that call after a crash
     Column("data", Json),
     Column("inline", LargeBinary),  # a small payload, sealed
     Column("payload", LargeBinary),  # address of a larger one

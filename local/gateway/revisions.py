@@ -109,7 +109,7 @@ class ServedRevision:
                 return instance
         if len(self.waiting) >= self._queue_depth:
             raise Unavailable("pending request queue full", code="queue_full", hint="Try again later.")
-        if not self.ready and not self.starting and self._engine.clock.monotonic() < self._retry_at:
+        if self.problem is not None and not self._startable():
             raise self._not_startable()
         self.waiting[waiter] = None
         if not self.ready and not self.starting:
@@ -203,7 +203,7 @@ class ServedRevision:
             for _ in range(missing):
                 self.starting += 1
                 self._engine.spawn(self._start())
-        elif missing > 0 and not self.ready and not self.starting:
+        elif missing > 0 and self.problem is not None and not self._startable():
             self._refuse_waiting()
         elif missing < 0 and not self.waiting:
             idlest = sorted(self.ready, key=lambda instance: instance.in_flight)
@@ -230,6 +230,7 @@ class ServedRevision:
             self.starting -= 1
             self.problem = problem
             self._pause()
+            self._failures += 1
             if not self.ready and not self.starting:
                 self._refuse_waiting()
             self.report(failed=True)
@@ -293,17 +294,20 @@ class ServedRevision:
     def _ended(self, instance: Instance, reason: str) -> None:
         now = self._engine.clock.monotonic()
         if reason != "stopped" and now - instance.ready_at < SOON:
-            self._pause()
-        elif reason != "stopped":
-            self._failures = 0
+            if self._failures:  # once may be an accident: callers do not wait for it
+                self._pause()
+            self._failures += 1
         if self.waiting and not self.ready and not self.starting:
             self.poke()
         self.report()
 
     def _pause(self) -> None:
-        pause = min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE)
-        self._failures = min(self._failures + 1, 10)
+        pause = min(FIRST_PAUSE * 2 ** min(self._failures, 10), LONGEST_PAUSE)
         self._retry_at = self._engine.clock.monotonic() + pause
+
+    def _startable(self) -> bool:
+        """Whether a call may hope for an instance: there is one, or one is coming, or one may be started."""
+        return bool(self.ready or self.starting) or self._engine.clock.monotonic() >= self._retry_at
 
     def succeeded(self) -> None:
         """A call was answered: instances of this revision do work."""
@@ -316,7 +320,7 @@ class ServedRevision:
 
     def _not_startable(self) -> Unavailable:
         cause = self.problem
-        detail = cause.detail if cause else "its instances end as soon as they work"
+        detail = cause.detail if cause else "it has failed before"
         return Unavailable(
             f"No instance of {self.route.agent} can be started: {detail}",
             code="instance_start_failed",

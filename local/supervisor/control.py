@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from local.supervisor.instances import Credentials, Instance, Instances, StartRequest
+from local.supervisor.sandboxes import Sandboxes
 from orchestrator_runtime.contract.errors import BadInput, Unavailable
 from orchestrator_runtime.contract.wire import Message, Peer
 
@@ -14,21 +15,12 @@ CREDENTIALS_WAIT = 30.0  # seconds that a start waits for a server that is just 
 
 
 class Control:
-    """The supervisor's end of every connection to supervisor.sock.
+    """The supervisor's end of every connection to supervisor.sock."""
 
-    `run_sandbox(peer, fields)` runs a build; `warm(organization, environment)` makes a zygote ready.
-    """
-
-    def __init__(
-        self,
-        *,
-        run_sandbox: Callable[[Peer, dict[str, Any]], Awaitable[int]],
-        warm: Callable[[str, dict[str, Any]], Awaitable[None]],
-    ) -> None:
+    def __init__(self, sandboxes: Sandboxes) -> None:
+        self._sandboxes = sandboxes
         self.instances: Instances | None = None
         self.on_gateway: Callable[[], None] = lambda: None
-        self._run_sandbox = run_sandbox
-        self._warm = warm
         self._subscribers: set[Peer] = set()
         self._server: Peer | None = None
         self._server_there = asyncio.Event()
@@ -44,6 +36,7 @@ class Control:
                 "instance.list": self._list,
                 "zygote.warm": self._warm_zygote,
                 "sandbox.run": self._sandbox_run,
+                "sandbox.kill": self._sandbox_kill,
             },
             on_lost=self._lost,
         )
@@ -122,7 +115,7 @@ class Control:
 
     def _list(self, peer: Peer, message: Message) -> Message:
         infos = [instance.info() for instance in self._all().all()]
-        return Message({"instances": infos})
+        return Message({"instances": infos, "protections": dict(self._sandboxes.protections())})
 
     async def _start(self, peer: Peer, message: Message) -> Message:
         fields = message.fields
@@ -146,8 +139,12 @@ class Control:
         return Message()
 
     async def _warm_zygote(self, peer: Peer, message: Message) -> Message:
-        await self._warm(message.fields["organization"], message.fields["environment"])
+        fields = message.fields
+        await self._sandboxes.warm(fields["organization"], fields["environment"], fields["framework"])
         return Message()
 
     async def _sandbox_run(self, peer: Peer, message: Message) -> Message:
-        return Message({"code": await self._run_sandbox(peer, message.fields)})
+        return Message({"code": await self._sandboxes.run(peer, message.fields)})
+
+    def _sandbox_kill(self, peer: Peer, message: Message) -> None:
+        self._sandboxes.cancel_build(peer, str(message.fields["run"]))

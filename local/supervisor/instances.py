@@ -13,7 +13,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -34,25 +34,43 @@ State = Literal["starting", "ready", "stopping", "gone"]
 Reason = Literal["exited", "killed", "out_of_memory", "stopped"]
 
 
-@dataclass(frozen=True, slots=True)
-class Forked:
+class Forked(Protocol):
     """A sandboxed process, by a descriptor that stays valid when its number is used again."""
 
-    pid: int
-    pidfd: int
-    out_of_memory: Callable[[], bool]
-    """Whether the kernel or the watchdog killed it for its memory; asked after it has gone."""
-    release: Callable[[], None]
-    """Give back what the sandbox holds (control group); called once, after it has gone."""
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def pidfd(self) -> int: ...
+
+    def out_of_memory(self) -> bool:
+        """Whether it was killed for its memory; asked after it has gone."""
+        ...
+
+    def release(self) -> None:
+        """Give back what the sandbox holds; called once, after it has gone."""
+        ...
 
 
 class Forker(Protocol):
-    """Forks an instance from the warm zygote of (organization, environment)."""
+    """What `Sandboxes` does for instances."""
 
-    async def __call__(
-        self, start: InstanceStart, *, environment: dict[str, Any], source: str, fds: tuple[int, int, int, int]
+    async def fork(
+        self,
+        start: InstanceStart,
+        *,
+        environment: Mapping[str, Any],
+        source: str,
+        listen: int,
+        control: int,
+        stdout: int,
+        stderr: int,
     ) -> Forked:
-        """`fds`: listen, control, stdout, stderr. Raises `Problem` if the zygote cannot start."""
+        """Fork an instance from the warm zygote of its environment. Raises `Problem`."""
+        ...
+
+    def ended(self, start: InstanceStart, environment: Mapping[str, Any]) -> None:
+        """An instance has gone."""
         ...
 
 
@@ -87,6 +105,7 @@ class Instance:
     started_at: float
     state: State = "starting"
     forked: Forked | None = None
+    start: InstanceStart | None = None
     control: socket.socket | None = None
     ready: asyncio.Future[dict[str, Any]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     gone: asyncio.Future[dict[str, Any]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -231,15 +250,18 @@ class Instances:
         instance.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         instance.control.setblocking(False)
         outputs = [os.pipe(), os.pipe()]
-        given: list[int] = [theirs.fileno(), outputs[0][1], outputs[1][1]]
         listening = listen_unix(instance.address)
         try:
-            instance.forked = await self._forker(
+            instance.forked = await self._forker.fork(
                 start,
                 environment=request.environment,
                 source=request.source,
-                fds=(listening.fileno(), *given),  # type: ignore[arg-type]
+                listen=listening.fileno(),
+                control=theirs.fileno(),
+                stdout=outputs[0][1],
+                stderr=outputs[1][1],
             )
+            instance.start = start
         finally:
             listening.close()
             theirs.close()
@@ -305,6 +327,8 @@ class Instances:
             reason = "out_of_memory"
         instance.forked.release()
         os.close(instance.forked.pidfd)
+        if instance.start is not None:
+            self._forker.ended(instance.start, instance.request.environment)
         self._forget(instance)
         fields = {**instance.info(), "reason": reason, "log": instance.tail[-TAIL_LINES:]}
         if not instance.ready.done():

@@ -19,6 +19,7 @@ from pathlib import Path
 import domain.logging
 from domain.clock import Clock, SystemClock
 from domain.home import Home
+from local.sandbox.supervise import prepare_supervisor
 from local.supervisor.children import Child, ChildSpec
 from local.supervisor.control import Control
 from local.supervisor.egress import EgressOffers
@@ -69,10 +70,10 @@ class Supervisor:
         egress = EgressOffers()
         sandboxes = Sandboxes(home, egress=egress, clock=self._clock)
         logs = RevisionLogs(home)
-        control = Control(run_sandbox=sandboxes.run, warm=sandboxes.warm)
+        control = Control(sandboxes)
         instances = Instances(
             folder=home.instance_sockets,
-            forker=sandboxes.fork,
+            forker=sandboxes,
             credentials=control.credentials,
             announce=control.announce,
             egress=egress,
@@ -199,8 +200,8 @@ def main() -> None:
         held = lock(home)
     except Problem as problem:
         sys.exit(f"{problem.detail} ({problem.code}). {problem.hint}")
-    Sandboxes.prepare()
     try:
+        prepare_supervisor()
         asyncio.run(serve(home, port=arguments.port, ready=arguments.ready_fd))
     except Problem as problem:
         sys.exit(f"{problem.detail} ({problem.code}). {problem.hint}")

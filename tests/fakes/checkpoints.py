@@ -1,4 +1,4 @@
-"""Checkpoints in memory, as the journal protocol describes them. Used by `journal_server`."""
+"""The journal's checkpoint operations in memory, as `contract.journal` describes them."""
 
 from __future__ import annotations
 
@@ -7,97 +7,103 @@ from typing import Any
 
 from orchestrator_runtime.contract.wire import Message, with_parts
 
-Blob = tuple[str, bytes]  # the framework's name of its encoding, and the bytes
+Key = tuple[str, str, str]  # thread, namespace, checkpoint
 
 
-@dataclass(slots=True)
-class Kept:
-    """One checkpoint: its own members, and the writes that came for it, keyed by (path, task, index)."""
-
-    members: dict[str, Any]
-    body: Blob
-    writes: dict[tuple[str, str, int], tuple[dict[str, Any], Blob]] = field(default_factory=dict)
-
-
+@dataclass
 class Checkpoints:
-    """All threads of one agent. Values of channels are kept once per version."""
+    rows: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    values: dict[tuple[str, str, str, str], dict[str, Any]] = field(default_factory=dict)
+    writes: dict[Key, dict[tuple[str, int], dict[str, Any]]] = field(default_factory=dict)
 
-    def __init__(self) -> None:
-        self.kept: dict[tuple[str, str, str], Kept] = {}
-        self.values: dict[tuple[str, str, str, str], tuple[str, list[Blob]]] = {}
+    def handle(self, operation: str, run: str, message: Message) -> Message:
+        handlers = {
+            "checkpoint.put": self._put,
+            "checkpoint.writes": self._put_writes,
+            "checkpoint.get": self._get,
+            "checkpoint.list": self._list,
+            "checkpoint.delete": self._delete,
+        }
+        return handlers[operation](run, message.fields, message.parts())
 
-    def put(self, message: Message) -> None:
-        fields, blobs = message.fields, message.parts()
+    def _put(self, run: str, fields: dict[str, Any], blobs: list[bytes]) -> Message:
         thread, namespace = fields["thread"], fields["namespace"]
+        body = (fields["body"]["type"], blobs[fields["body"]["part"]])
+        kept = {name: fields[name] for name in ("parent", "metadata", "projection", "channels")}
+        self.rows[thread, namespace, fields["checkpoint"]] = {**kept, "run": run, "body": body}
         for value in fields["values"]:
             elements = [(element["type"], blobs[element["part"]]) for element in value["elements"]]
-            self.values[thread, namespace, value["channel"], value["version"]] = (value["form"], elements)
-        names = ("thread", "namespace", "checkpoint", "parent", "run", "metadata", "projection", "channels")
-        key = (thread, namespace, fields["checkpoint"])
-        body = (fields["body"]["type"], blobs[fields["body"]["part"]])
-        writes = self.kept[key].writes if key in self.kept else {}
-        self.kept[key] = Kept({name: fields[name] for name in names}, body, writes)
+            key = (thread, namespace, value["channel"], value["version"])
+            self.values[key] = {"form": value["form"], "elements": elements}
+        return Message()
 
-    def write(self, message: Message) -> None:
-        fields, blobs = message.fields, message.parts()
-        key = (fields["thread"], fields["namespace"], fields["checkpoint"])
-        kept = self.kept.setdefault(key, Kept({}, ("", b"")))
+    def _put_writes(self, run: str, fields: dict[str, Any], blobs: list[bytes]) -> Message:
+        stored = self.writes.setdefault((fields["thread"], fields["namespace"], fields["checkpoint"]), {})
         for write in fields["writes"]:
-            place = (fields["path"], fields["task"], write["index"])
-            if write["index"] < 0 or place not in kept.writes:
-                described = {"channel": write["channel"], "index": write["index"]}
-                described |= {"task": fields["task"], "path": fields["path"]}
-                kept.writes[place] = (described, (write["type"], blobs[write["part"]]))
+            key = (fields["task"], write["index"])
+            if write["index"] < 0 or key not in stored:
+                content = (write["type"], blobs[write["part"]])
+                stored[key] = {"path": fields["path"], "channel": write["channel"], "content": content}
+        return Message()
 
-    def get(self, message: Message) -> Message:
-        fields = message.fields
-        key = (fields["thread"], fields["namespace"], fields.get("checkpoint"))
-        found = self._matching({"thread": key[0], "namespace": key[1], "checkpoint": key[2], "limit": 1})
-        blobs: list[bytes] = []
-        if not found:
+    def _get(self, run: str, fields: dict[str, Any], blobs: list[bytes]) -> Message:
+        wanted = fields.get("checkpoint")
+        keys = [
+            key
+            for key in self.rows
+            if key[:2] == (fields["thread"], fields["namespace"]) and (wanted is None or key[2] == wanted)
+        ]
+        if not keys:
             return Message({"found": False})
-        return with_parts({"found": True, **self._stored(found[0], blobs)}, blobs)
+        reply: list[bytes] = []
+        return with_parts({"found": True, **self._stored(max(keys, key=lambda key: key[2]), reply)}, reply)
 
-    def page(self, message: Message) -> Message:
-        blobs: list[bytes] = []
-        stored = [self._stored(kept, blobs) for kept in self._matching(message.fields)]
-        return with_parts({"checkpoints": stored}, blobs)
+    def _list(self, run: str, fields: dict[str, Any], blobs: list[bytes]) -> Message:
+        reply: list[bytes] = []
+        found = [
+            key
+            for key in sorted(self.rows, key=lambda key: key[2], reverse=True)
+            if fields["thread"] in (None, key[0])
+            and fields["namespace"] in (None, key[1])
+            and fields["checkpoint"] in (None, key[2])
+            and (fields["before"] is None or key[2] < fields["before"])
+            and all(self.rows[key]["metadata"].get(name) == value for name, value in (fields["filter"] or {}).items())
+        ][: fields["limit"]]
+        return with_parts({"checkpoints": [self._stored(key, reply) for key in found]}, reply)
 
-    def delete(self, message: Message) -> None:
-        thread = message.fields["thread"]
-        self.kept = {key: kept for key, kept in self.kept.items() if key[0] != thread}
+    def _delete(self, run: str, fields: dict[str, Any], blobs: list[bytes]) -> Message:
+        thread = fields["thread"]
+        self.rows = {key: row for key, row in self.rows.items() if key[0] != thread}
         self.values = {key: value for key, value in self.values.items() if key[0] != thread}
+        self.writes = {key: writes for key, writes in self.writes.items() if key[0] != thread}
+        return Message()
 
-    def _matching(self, wanted: dict[str, Any]) -> list[Kept]:
-        found = []
-        for _, kept in sorted(self.kept.items(), key=lambda item: item[0][2], reverse=True):
-            if not kept.members:
-                continue  # writes came before their checkpoint
-            same = all(
-                wanted.get(name) is None or kept.members[name] == wanted[name]
-                for name in ("thread", "namespace", "checkpoint")
-            )
-            metadata = (wanted.get("filter") or {}).items()
-            if not same or any(kept.members["metadata"].get(name) != value for name, value in metadata):
-                continue
-            if wanted.get("before") is not None and kept.members["checkpoint"] >= wanted["before"]:
-                continue
-            found.append(kept)
-        return found[: wanted.get("limit")]
+    def _stored(self, key: Key, blobs: list[bytes]) -> dict[str, Any]:
+        row = self.rows[key]
 
-    def _stored(self, kept: Kept, blobs: list[bytes]) -> dict[str, Any]:
-        def element(blob: Blob) -> dict[str, Any]:
-            if blob[1] not in blobs:
-                blobs.append(blob[1])
-            return {"type": blob[0], "part": blobs.index(blob[1])}
+        def part(content: tuple[str, bytes]) -> dict[str, Any]:
+            if content[1] not in blobs:
+                blobs.append(content[1])
+            return {"type": content[0], "part": blobs.index(content[1])}
 
-        members = kept.members
         values = []
-        for channel, version in members["channels"].items():
-            form, elements = self.values[members["thread"], members["namespace"], channel, version]
-            values.append(
-                {"channel": channel, "version": version, "form": form, "elements": [element(blob) for blob in elements]}
-            )
-        writes = [described | element(blob) for _, (described, blob) in sorted(kept.writes.items())]
-        own = {name: members[name] for name in ("thread", "namespace", "checkpoint", "parent", "run", "metadata")}
-        return {**own, "body": element(kept.body), "values": values, "writes": writes}
+        for channel, version in row["channels"].items():
+            value = self.values.get((key[0], key[1], channel, version))
+            if value is not None:
+                elements = [part(element) for element in value["elements"]]
+                values.append({"channel": channel, "version": version, "form": value["form"], "elements": elements})
+        ordered = sorted(self.writes.get(key, {}).items(), key=lambda item: (item[1]["path"], *item[0]))
+        writes = [
+            {"task": task, "path": write["path"], "index": index, "channel": write["channel"], **part(write["content"])}
+            for (task, index), write in ordered
+        ]
+        head = {"thread": key[0], "namespace": key[1], "checkpoint": key[2], "parent": row["parent"]}
+        body = part(row["body"])
+        return {
+            **head,
+            "run": row["run"],
+            "body": body,
+            "metadata": row["metadata"],
+            "values": values,
+            "writes": writes,
+        }

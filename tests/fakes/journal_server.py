@@ -128,7 +128,6 @@ class FakeJournal:
     # the protocol
 
     def _methods(self) -> dict[str, Callable[[Peer, Message], Any]]:
-        kept = self.checkpoints
         return {
             "hello": self._hello,
             "admit": self._admit,
@@ -136,11 +135,7 @@ class FakeJournal:
             "recorded": self._recorded,
             "end": self._end,
             "wait": self._wait,
-            "checkpoint.put": self._fenced(kept.put),
-            "checkpoint.writes": self._fenced(kept.write),
-            "checkpoint.get": lambda _, message: kept.get(message),
-            "checkpoint.list": lambda _, message: kept.page(message),
-            "checkpoint.delete": lambda _, message: kept.delete(message),
+            **{f"checkpoint.{name}": self._checkpoint for name in ("put", "writes", "get", "list", "delete")},
             "session.get": self._session_get,
             "session.put": self._session_put,
         }
@@ -207,12 +202,11 @@ class FakeJournal:
             raise Conflict(f"Attempt {message.fields['epoch']} does not have run {run.id} any more", code=FENCED)
         return run
 
-    def _fenced(self, method: Callable[[Message], None]) -> Callable[[Peer, Message], None]:
-        def handle(_: Peer, message: Message) -> None:
+    def _checkpoint(self, _: Peer, message: Message) -> Message:
+        operation = message.fields["op"]
+        if operation in ("checkpoint.put", "checkpoint.writes"):
             self._held(message)
-            method(message)
-
-        return handle
+        return self.checkpoints.handle(operation, message.fields.get("run", ""), message)
 
     def _append(self, _: Peer, message: Message) -> Message:
         run, blobs = self._held(message), message.parts()

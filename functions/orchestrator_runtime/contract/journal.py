@@ -27,8 +27,8 @@ again. Without it nothing is recognised as repeated. A repeated `end` is answere
 
 A checkpoint holds the versions of its channels; a channel's value is stored once per version, a list element by
 element. `put` sends only the values that are new. Equal (task, index) of a checkpoint is written once, the first one
-wins; a negative index is overwritten. Checkpoints are ordered by their identity, `before` is exclusive, `filter` compares
-members of `metadata`, a null thread lists all threads of the agent. `writes` are ordered by (path, task, index).
+wins; a negative index is overwritten. Checkpoints are ordered by their identity, `before` is exclusive, `filter`
+compares members of `metadata`, a null thread lists all threads of the agent. `writes` are ordered by (path, task, index).
 
 A write whose epoch is old is refused with the problem `fenced` (409): another attempt has the run.
 A runtime one version older keeps working: fields are only ever added, and both ends ignore those they do not know.
@@ -60,7 +60,7 @@ class Admission(TypedDict):
 
 
 class Admitted(TypedDict):
-    """`started`: work, with this epoch. `finished`: do not; the body is the recorded answer, `ending` its description."""
+    """`started`: work, with this epoch. `finished`: do not; the body is the recorded answer, `ending` says how."""
 
     run: str
     outcome: Literal["started", "finished"]

@@ -81,12 +81,12 @@ TERMINAL_RUN_STATES = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.C
 State = TypeVar("State", bound=StrEnum)
 
 
-class IllegalTransition(ValueError):
+class IllegalTransitionError(ValueError):
     """A state machine was asked for a move that its table does not have: a defect of ours, never bad input."""
 
 
 def transition(table: Mapping[State, frozenset[State]], current: State, following: State) -> State:
-    """Return `following` if the table allows the move from `current`, else raise `IllegalTransition`."""
+    """Return `following` if the table allows the move from `current`, else raise `IllegalTransitionError`."""
     if following not in table[current]:
-        raise IllegalTransition(f"{type(current).__name__}: {current} -> {following}")
+        raise IllegalTransitionError(f"{type(current).__name__}: {current} -> {following}")
     return following

@@ -111,7 +111,7 @@ class Peer(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio's
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
         if self._on_connected:
             self._on_connected(self)
 
@@ -201,7 +201,7 @@ class Peer(asyncio.Protocol):
         future.add_done_callback(lambda done: self._finish(identity, done))
 
     def _finish(self, identity: int | None, done: asyncio.Future[Message]) -> None:
-        self._tasks.discard(done)  # type: ignore[arg-type]
+        self._tasks.discard(done)
         if done.cancelled():
             self._refuse(identity, Unavailable("The operation was cancelled", code="cancelled"))
             return
@@ -233,9 +233,7 @@ class Peer(asyncio.Protocol):
             future.set_exception(from_document(error))
 
 
-async def connect(
-    path: str, handlers: dict[str, Handler], *, on_lost: Callable[[Peer], None] | None = None
-) -> Peer:
+async def connect(path: str, handlers: dict[str, Handler], *, on_lost: Callable[[Peer], None] | None = None) -> Peer:
     """Connect to a Unix socket. Raises `OSError` if nobody listens."""
     loop = asyncio.get_running_loop()
     _, peer = await loop.create_unix_connection(lambda: Peer(handlers, on_lost=on_lost), path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator_runtime.contract.states import StepKind
@@ -29,6 +30,8 @@ class RecordedCall:
         with active.lock:
             given_back = active.given_back.get(self._key)
             again = given_back.pop() if given_back else None
+        self.identity: Mapping[str, Any]
+        self.answer: bytes | None
         self.identity, self.answer = (again, None) if again else active.run.recorded(*self._key)
         self._step: Step | None = None
         if self.answer is None:

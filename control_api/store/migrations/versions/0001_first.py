@@ -14,6 +14,7 @@ depends_on = None
 
 GUARDED = {
     "runs": [
+        ("failed", "waiting"),
         ("pending", "cancelled"),
         ("pending", "failed"),
         ("pending", "running"),
@@ -159,7 +160,7 @@ def tables() -> None:
         sa.Column("session", sa.Text(), nullable=True),
         sa.Column("key", sa.Text(), nullable=True),
         sa.Column("trigger", sa.Text(), nullable=False),
-        sa.Column("dispatched", sa.Integer(), nullable=False),
+        sa.Column("background", sa.Integer(), nullable=False),
         sa.Column("request", sa.Text(), nullable=False),
         sa.Column("caller", sa.Text(), nullable=True),
         sa.Column("correlation", sa.Text(), nullable=False),
@@ -174,7 +175,7 @@ def tables() -> None:
         sa.Column("usage", sa.Text(), nullable=True),
         sa.Column("event_count", sa.Integer(), nullable=False),
         sa.Column("recorded_count", sa.Integer(), nullable=False),
-        sa.Column("batch", sa.Text(), nullable=True),
+        sa.Column("batch", sa.Integer(), nullable=False),
         sa.Column("partition", sa.Text(), nullable=False),
         sa.CheckConstraint(
             "(state = 'running') = (lease_expires_at IS NOT NULL) AND (state = 'running') = (instance IS NOT NULL)",
@@ -396,6 +397,8 @@ def partitioned_parents() -> None:
         sa.Column("step", sa.Text(), nullable=True),
         sa.Column("parent", sa.Text(), nullable=True),
         sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("step_kind", sa.Text(), nullable=True),
+        sa.Column("call", sa.Text(), nullable=True),
         sa.Column("data", sa.Text(), nullable=True),
         sa.Column("inline", sa.LargeBinary(), nullable=True),
         sa.Column("payload", sa.LargeBinary(), nullable=True),

@@ -13,9 +13,9 @@ from typing import Any
 
 WORDS_PER_MINUTE = 230
 COMMON = frozenset(
-    "a about after all also an and are as at be because been but by can could do for from had has have he her his if in "
-    "into is it its may more no not of on one only or other our out over she so some such than that the their them then "
-    "there they this to up was we were what when which while who will with would you your".split()
+    "a about after all also an and are as at be because been but by can could do for from had has have he her his "
+    "if in into is it its may more no not of on one only or other our out over she so some such than that the "
+    "their them then there they this to up was we were what when which while who will with would you your".split()
 )
 
 

@@ -1,0 +1,301 @@
+"""What can be asked of the journal, apart from admission: each operation is a value that executes itself in a batch.
+
+Executed in the writer thread (`service`). An operation that finds something wrong raises before it has changed
+anything; `touched` lists the runs it changed, so that whoever waits for them can be told after the commit.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias, cast
+
+from sqlalchemy import select
+
+from control_api.journal import lifecycle
+from control_api.journal.ledger import IdentityKey, Ledger, RunKey
+from control_api.journal.policies import Policies
+from control_api.journal.records import Run
+from control_api.journal.tokens import Identity
+from control_api.store.tables import runs
+from orchestrator_runtime.contract.errors import BadInput, Conflict, NotFound, Problem
+from orchestrator_runtime.contract.journal import FENCED, Ending, Event
+from orchestrator_runtime.contract.states import RunState, WaitReason
+from orchestrator_runtime.contract.wire import Message
+
+
+class Later(Enum):
+    """The outcome of an operation that cannot be answered yet."""
+
+    LATER = "later"
+
+
+LATER: Final = Later.LATER
+Outcome: TypeAlias = Message | Later | None
+INSTANCE_KINDS = ("step.", "output", "log")  # what events of an instance begin with
+
+
+class Operation:
+    """One entry of a batch."""
+
+    __slots__ = ()
+    touched: list[Run]
+
+    def runs(self) -> list[RunKey]:
+        """Runs that it will look for, so that a batch reads them at once."""
+        return []
+
+    def identities(self) -> list[IdentityKey]:
+        return []
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class OfRun(Operation):
+    """An operation on one run."""
+
+    organization: str
+    run: str
+    touched: list[Run] = field(default_factory=list, kw_only=True)
+
+    def runs(self) -> list[RunKey]:
+        return [(self.organization, self.run)]
+
+    def found(self, ledger: Ledger) -> Run:
+        """Raises `NotFound` (`run_unknown`)."""
+        run = ledger.find(self.organization, self.run)
+        if run is None:
+            raise NotFound(f"There is no run {self.run}", code="run_unknown")
+        self.touched = [run]
+        return run
+
+
+@dataclass(slots=True)
+class Fenced(OfRun):
+    """An operation of the attempt that has the lease."""
+
+    identity: Identity
+    epoch: int
+
+    def held(self, ledger: Ledger) -> Run:
+        """Raises `Conflict` (`fenced`) if another attempt has the run, or it has ended."""
+        run = self.found(ledger)
+        if not run.running or run.epoch != self.epoch or run.instance != self.identity.instance:
+            raise Conflict(
+                f"Attempt {self.epoch} does not have run {self.run} any more", code=FENCED, hint="Stop working on it."
+            )
+        return run
+
+
+@dataclass(slots=True)
+class Append(Fenced):
+    """Record events. Reply: seq."""
+
+    events: list[Event]
+    blobs: list[bytes]
+    batch: int = 0
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        run = self.held(ledger)
+        if self.batch and self.batch <= run.batch:
+            self.touched = []
+            return Message({"seq": run.event_count})
+        run.batch = max(self.batch, run.batch)
+        for event in self.events:
+            part, call = event.get("part"), event.get("call")
+            ledger.record(
+                run,
+                event["kind"],
+                at=event["at"],
+                step=event.get("step"),
+                parent=event.get("parent"),
+                name=event.get("name"),
+                step_kind=event.get("step_kind"),
+                call=call,
+                data=event.get("data"),
+                content=None if part is None else self.blobs[part],
+            )
+            if call is not None and event["kind"] == "step.succeeded":
+                run.recorded_count += 1
+        return Message({"seq": run.event_count})
+
+
+def checked_events(events: Any, blobs: int) -> list[Event]:
+    """Events as an instance sent them. Raises `BadInput` (`event_invalid`)."""
+    if not isinstance(events, list):
+        raise BadInput("events is not a list", code="event_invalid")
+    for event in events:
+        known = isinstance(event, dict) and isinstance(event.get("kind"), str)
+        if not known or not event["kind"].startswith(INSTANCE_KINDS) or not isinstance(event.get("at"), int | float):
+            raise BadInput("An event has no kind that an instance may write, or no time", code="event_invalid")
+        texts = (event.get(name) for name in ("step", "parent", "name", "step_kind"))
+        part = event.get("part")
+        if not all(text is None or isinstance(text, str) for text in texts) or not (
+            part is None or (isinstance(part, int) and 0 <= part < blobs)
+        ):
+            raise BadInput(f"An event {event['kind']} has a member of the wrong type", code="event_invalid")
+    return cast("list[Event]", events)
+
+
+@dataclass(slots=True)
+class End(Fenced):
+    """An attempt has ended. Reply: state, `waiting` if there will be another attempt."""
+
+    ending: Ending
+    body: bytes
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        run = self.found(ledger)
+        if run.epoch == self.epoch and not run.running and run.cancel_requested_at is None:
+            self.touched = []
+            return Message({"state": run.state})  # it asks again, because the reply was lost
+        run = self.held(ledger)
+        if self.ending["state"] == "failed":
+            policy = policies.of(ledger.session, run.organization, run.revision)
+            retryable = self.ending.get("retryable", True)
+            lifecycle.fail(ledger, run, self.ending, policy=policy, retryable=retryable, content=self.body)
+        else:
+            lifecycle.finish(ledger, run, self.ending, content=self.body)
+        return Message({"state": run.state})
+
+
+@dataclass(slots=True)
+class Wait(Fenced):
+    """The attempt leaves its instance; the run goes on at `until`."""
+
+    reason: WaitReason
+    until: float
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        run = self.held(ledger)
+        lifecycle.wait(ledger, run, self.reason, until=self.until, attempt=run.attempt)
+        return Message()
+
+
+@dataclass(slots=True)
+class Lose(OfRun):
+    """The instance that had the run's attempt `epoch` has gone, or let its lease expire."""
+
+    epoch: int
+    why: str
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        run = self.found(ledger)
+        if run.running and run.epoch == self.epoch:
+            lifecycle.lose(ledger, run, why=self.why)
+        return None
+
+
+@dataclass(slots=True)
+class Expire(OfRun):
+    """Look at an attempt whose lease or grace is over; one that was renewed meanwhile is left alone."""
+
+    epoch: int
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        run = self.found(ledger)
+        if not run.running or run.epoch != self.epoch or run.lease_expires_at is None or run.deadline_at is None:
+            return None
+        policy = policies.of(ledger.session, run.organization, run.revision)
+        if run.cancel_requested_at is not None and ledger.now >= run.cancel_requested_at + policy.grace:
+            lifecycle.cancel(ledger, run)
+        elif ledger.now >= run.deadline_at:
+            lifecycle.overdue(ledger, run, policy=policy)
+        elif ledger.now >= run.lease_expires_at:
+            lifecycle.lose(ledger, run, why="its lease was not renewed")
+        return None
+
+
+@dataclass(slots=True)
+class LoseInstances(Operation):
+    """Instances have gone: everything they had is lost. `alive` turns the meaning round."""
+
+    instances: frozenset[str]
+    why: str
+    alive: bool = False
+    touched: list[Run] = field(default_factory=list)
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        ledger.flush()
+        query = select(runs.c.organization, runs.c.id, runs.c.instance).where(runs.c.state == RunState.RUNNING)
+        if not self.alive:
+            query = query.where(runs.c.instance.in_(self.instances))
+        found = [(row[0], row[1]) for row in ledger.session.execute(query) if (row[2] in self.instances) != self.alive]
+        ledger.load(found)
+        self.touched = [run for key in found if (run := ledger.find(*key)) is not None and run.running]
+        for run in self.touched:
+            lifecycle.lose(ledger, run, why=self.why)
+        return None
+
+
+@dataclass(slots=True)
+class Cancel(OfRun):
+    """A person wants the run to stop. Reply: state; unchanged if it has ended."""
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        run = self.found(ledger)
+        lifecycle.request_cancel(ledger, run)
+        return Message({"state": run.state})
+
+
+@dataclass(slots=True)
+class Again(OfRun):
+    """A person wants a failed run to be tried again. Reply: state."""
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        run = self.found(ledger)
+        if run.state != RunState.FAILED:
+            raise Conflict(
+                f"Run {self.run} is {run.state}",
+                code="run_not_failed",
+                hint="Only a failed run can be tried again; call the agent once more for a new run.",
+            )
+        lifecycle.again(ledger, run)
+        return Message({"state": run.state})
+
+
+@dataclass(slots=True)
+class NotSent(OfRun):
+    """The dispatcher could not send a run: it waits until then, or, without `until`, fails with the problem."""
+
+    problem: Problem
+    until: float | None
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        run = self.found(ledger)
+        if run.wait_reason not in (WaitReason.DISPATCH, WaitReason.RETRY):
+            return None  # it was admitted after all
+        if self.until is None:
+            lifecycle.finish(ledger, run, lifecycle.failed(self.problem))
+        else:
+            document = self.problem.document()
+            lifecycle.wait(ledger, run, WaitReason.DISPATCH, until=self.until, problem=document)
+        return None
+
+
+@dataclass(slots=True)
+class WakeSession(OfRun):
+    """Let a session go on whose first run (`run`) waits although nobody is before it."""
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        run = self.found(ledger)
+        others = ledger.open_in_session(run)
+        if run.wait_reason == WaitReason.SESSION and all(other.wait_reason == WaitReason.SESSION for other in others):
+            lifecycle.wait(ledger, run, WaitReason.DISPATCH, until=ledger.now)
+        return None
+
+
+def ending_of(run: Run) -> dict[str, Any]:
+    """How a run that has ended did so, as the journal's protocol says it."""
+    assert run.ended
+    ending: dict[str, Any] = {"state": run.state, "status": run.status, **json.loads(run.answer or "{}")}
+    for name, text in (("problem", run.problem), ("usage", run.usage)):
+        if text is not None:
+            ending[name] = json.loads(text)
+    return ending
+
+
+State = Literal["succeeded", "failed", "cancelled"]

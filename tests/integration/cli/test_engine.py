@@ -1,0 +1,104 @@
+"""`up`, `down`, `status` with real processes; the supervisor is a small program that takes its lock and answers."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from control_api.cli import process
+from control_api.cli.main import run
+from domain.home import Home
+
+FAKE = (sys.executable, "-m", "tests.fakes.supervisor_program")
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    with tempfile.TemporaryDirectory(prefix="orc-") as folder:
+        made = Home(Path(folder))
+        monkeypatch.setenv("ORCHESTRATOR_HOME", folder)
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+        monkeypatch.delenv("ORCHESTRATOR_URL", raising=False)
+        monkeypatch.setattr(process, "SUPERVISOR", FAKE)
+        try:
+            yield made
+        finally:
+            process.stop(made)
+
+
+@pytest.fixture
+def cli(home: Home, capsys: pytest.CaptureFixture[str]) -> Cli:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = run(arguments)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_up_starts_it_and_a_second_up_changes_nothing(cli: Cli, home: Home) -> None:
+    code, said, _ = cli("up", "--port", "0")
+    assert code == 0
+    assert said == f"Running at {home.address.read_text().strip()}\n"
+    pid = process.running_pid(home)
+    code, said, _ = cli("up")
+    assert (code, said) == (0, f"Already running at {home.address.read_text().strip()}; nothing changed\n")
+    assert process.running_pid(home) == pid
+
+
+def test_another_port_than_the_one_asked_for_is_said(cli: Cli) -> None:
+    _, _, notes = cli("up", "--port", "4100")
+    assert "Port 4100 is taken by another program" in notes
+
+
+def test_upgrade_restarts_it_only_if_the_program_has_changed(cli: Cli, home: Home) -> None:
+    cli("up", "--port", "0")
+    pid = process.running_pid(home)
+    assert "nothing changed" in cli("up", "--upgrade", "--port", "0")[1]
+    (home.run / "program").write_text("an older one")
+    assert "The program has changed" in cli("up", "--upgrade", "--port", "0")[2]
+    assert process.running_pid(home) not in {None, pid}
+
+
+def test_down_ends_it_and_says_if_there_was_nothing_to_end(cli: Cli, home: Home) -> None:
+    cli("up", "--port", "0")
+    assert cli("down")[:2] == (0, "Stopped\n")
+    assert process.running_pid(home) is None
+    assert cli("down")[:2] == (0, "It was not running\n")
+
+
+def test_status_of_what_is_down_says_so_with_its_exit_code(cli: Cli, home: Home) -> None:
+    code, said, _ = cli("status")
+    assert code == 3
+    assert said == f"Not running (home {home.root}). `orchestrator up` starts it\n"
+
+
+def test_a_start_that_fails_shows_the_end_of_the_log(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIL", "1")
+    code, _, said = cli("up")
+    assert code == 3
+    assert "the disk is full" in said
+    assert "(start_failed)" in said
+
+
+def test_port_2024_is_never_used(cli: Cli) -> None:
+    code, _, said = cli("up", "--port", "2024")
+    assert code == 1
+    assert "(port_refused)" in said
+
+
+def test_what_has_a_pid_file_but_no_lock_is_not_running(home: Home) -> None:
+    home.make()
+    home.supervisor_pid.write_text("1\n")
+    assert process.running_pid(home) is None
+
+
+def test_a_database_in_use_is_not_replaced(cli: Cli, tmp_path: Path) -> None:
+    cli("up", "--port", "0")
+    code, _, said = cli("restore", str(tmp_path / "any.db"), "--yes")
+    assert code == 1
+    assert "(still_running)" in said

@@ -1,0 +1,204 @@
+"""What is refused, queued, timed out and scaled, with time in the test's hand."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from local.gateway.settings import Limits
+from tests.fakes.control_server import create_revision, create_route
+from tests.integration.gateway.world import create_world, request, until, within
+
+
+def one_at_a_time(**scale: object) -> dict[str, object]:
+    return {"echo-00001": create_revision(concurrency_limit=1, max=1, **scale)}  # type: ignore[arg-type]
+
+
+async def test_calls_wait_in_order_when_all_instances_are_busy() -> None:
+    async with create_world(revisions=one_at_a_time()) as world:
+        calls = []
+        for number in range(3):
+            calls.append(await world.send(request(f"/agents/echo/hold?{number}")))
+            revision = world.gateway.revisions["org-1", "echo-00001"]
+            await until(lambda number=number, revision=revision: revision.busy == number + 1)  # type: ignore[misc]
+        instance = await world.started()
+        instance.release.set()
+        assert [(await call.answer()).json()["target"] for call in calls] == ["/hold?0", "/hold?1", "/hold?2"]
+
+
+async def test_a_full_queue_is_503() -> None:
+    async with create_world(revisions=one_at_a_time(), limits=replace(Limits(), queue_depth=1)) as world:
+        revision = world.gateway.revisions["org-1", "echo-00001"]
+        held = await world.send(request("/agents/echo/hold"))
+        instance = await world.started()
+        await within(instance.arrived.get())
+        queued = await world.send(request("/agents/echo/hold"))
+        await until(lambda: len(revision.waiting) == 1)
+        refused = await world.call("/agents/echo/hold")
+        assert (refused.status, refused.json()["detail"]) == (503, "pending request queue full")
+        assert refused.headers["retry-after"] == "1"
+        instance.release.set()
+        assert [(await held.answer()).status, (await queued.answer()).status] == [200, 200]
+
+
+async def test_a_caller_that_leaves_the_queue_is_never_sent() -> None:
+    async with create_world(revisions=one_at_a_time()) as world:
+        revision = world.gateway.revisions["org-1", "echo-00001"]
+        held = await world.send(request("/agents/echo/hold?first"))
+        instance = await world.started()
+        await within(instance.arrived.get())
+        leaving = await world.send(request("/agents/echo/hold?leaves"))
+        await until(lambda: len(revision.waiting) == 1)
+        leaving.writer.transport.abort()
+        await until(lambda: not revision.waiting)
+        instance.release.set()
+        assert (await held.answer()).status == 200
+        assert [received.target for received in instance.received] == ["/hold?first"]
+
+
+async def test_a_run_that_takes_too_long_is_504_and_goes_on() -> None:
+    async with create_world(revisions={"echo-00001": create_revision(timeout=5.0)}) as world:
+        call = await world.send(request("/agents/echo/hold"))
+        instance = await world.started()
+        await within(instance.arrived.get())
+        world.pass_time(6)
+        answer = await call.answer()
+        assert (answer.status, answer.json()["detail"]) == (504, "request timeout")
+        instance.release.set()
+        assert await within(instance.finished.get()) == "/hold"
+
+
+async def test_a_stream_that_takes_too_long_is_cut() -> None:
+    async with create_world(revisions={"echo-00001": create_revision(timeout=5.0)}) as world:
+        call = await world.send(request("/agents/echo/sse"))
+        await call.head()
+        await call.piece()
+        world.pass_time(6)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await call.piece()
+
+
+async def test_waiting_for_an_instance_too_long_is_504() -> None:
+    async with create_world(revisions={"echo-00001": create_revision(timeout=5.0)}) as world:
+        world.supervisor.may_start.clear()
+        call = await world.send(request("/agents/echo"))
+        await until(lambda: world.gateway.open_calls == 1)
+        world.pass_time(6)
+        answer = await call.answer()
+        assert (answer.status, answer.json()["code"]) == (504, "activation_timeout")
+
+
+async def test_a_body_above_the_agents_limit_is_413_before_it_is_sent() -> None:
+    async with create_world(payload_limit=10) as world:
+        announced = await world.send(
+            b"POST /agents/echo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer owner-token\r\n"
+            b"content-length: 11\r\nexpect: 100-continue\r\n\r\n"
+        )
+        answer = await announced.answer()
+        assert (answer.status, answer.json()["limit"]) == (413, 10)
+        assert await announced.ended() == b""
+        chunked = await world.send(
+            b"POST /agents/echo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer owner-token\r\n"
+            b"transfer-encoding: chunked\r\n\r\nb\r\nhello world\r\n"
+        )
+        assert (await chunked.answer()).status == 413
+
+
+async def test_a_head_that_does_not_come_is_408_and_an_idle_connection_is_closed() -> None:
+    async with create_world() as world:
+        slow = await world.send(b"GET / HTTP/1.1\r\nho")
+        idle = await world.connect()
+        await until(lambda: len(world.gateway.clients) == 2)
+        await until(lambda: any(client._head_since for client in world.gateway.clients))
+        world.pass_time(16)
+        assert (await slow.answer()).status == 408
+        world.pass_time(60)
+        assert await idle.ended() == b""
+
+
+async def test_a_body_that_stops_is_408() -> None:
+    async with create_world() as world:
+        call = await world.send(
+            b"POST /agents/echo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer owner-token\r\ncontent-length: 9\r\n\r\nab"
+        )
+        await world.started()
+        world.server.push(create_route(timeout=600.0, revisions={"echo-00001": create_revision(timeout=600.0)}))
+        world.gateway.clients.copy().pop().exchange.deadline = float("inf")  # type: ignore[union-attr]
+        world.pass_time(61)
+        assert (await call.answer()).status == 408
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\n\n",
+        b"garbage\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_400_and_the_connection_ends(bad: bytes) -> None:
+    async with create_world() as world:
+        call = await world.send(bad + request("/agents/echo"))
+        answer = await call.answer()
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert await call.ended() == b""
+        assert world.supervisor.started.empty()
+
+
+async def test_a_good_request_before_a_bad_one_is_still_answered() -> None:
+    async with create_world() as world:
+        call = await world.send(request("/agents/echo") + b"garbage\r\n\r\n")
+        assert (await call.answer()).status == 200
+        assert (await call.answer()).status == 400
+
+
+async def test_load_brings_more_instances_and_idleness_takes_them_all() -> None:
+    revisions = {"echo-00001": create_revision(target=1, target_utilization=100, concurrency_limit=10, window=6.0)}
+    async with create_world(revisions=revisions) as world:
+        revision = world.gateway.revisions["org-1", "echo-00001"]
+        calls = [await world.send(request("/agents/echo/hold")) for _ in range(4)]
+        await until(lambda: revision.busy == 4)
+        first = await world.started()
+        world.pass_time(2)
+        await until(lambda: len(revision.ready) == 4)
+        for instance in world.supervisor.instances.values():
+            instance.release.set()
+        first.release.set()
+        assert [(await call.answer()).status for call in calls] == [200] * 4
+        world.pass_time(6 + 6 + 30 + 3)
+        await until(lambda: not world.supervisor.instances)
+        assert revision.asleep
+        assert (await world.call("/agents/echo")).status == 200
+
+
+async def test_a_revision_that_is_not_served_any_more_is_stopped() -> None:
+    async with create_world() as world:
+        await world.call("/agents/echo")
+        await world.push()
+        assert await within(world.supervisor.stopped.get()) == "echo-00001-1"
+        assert (await world.call("/agents/echo")).status == 404
+
+
+async def test_instances_that_are_there_already_are_used() -> None:
+    async with create_world() as before:
+        instance = await before.supervisor.launch("org-1", "echo-00001")
+        before.gateway._adopt(before.supervisor._info(instance))
+        assert (await before.call("/agents/echo")).json()["instance"] == instance.id
+        assert before.supervisor.started.qsize() == 1
+
+
+async def test_draining_answers_open_calls_and_closes_idle_connections() -> None:
+    async with create_world() as world:
+        idle = await world.connect()
+        call = await world.send(request("/agents/echo/hold"))
+        instance = await world.started()
+        await within(instance.arrived.get())
+        world.gateway.draining = True
+        for client in list(world.gateway.clients):
+            client.close()
+        assert await idle.ended() == b""
+        instance.release.set()
+        assert (await call.answer()).status == 200
+        await within(world.gateway.quiet())
