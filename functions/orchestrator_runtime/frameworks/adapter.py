@@ -42,6 +42,7 @@ class Input:
     def value(self) -> Any:
         """The body as a Python value: JSON decoded, text as str, anything else as bytes; None if there is none.
 
+        A form, also a multipart one, is a dict: a file in it a `Part`, a field that comes more than once a list.
         Raises `BadInput` (`not_json`) for a JSON content type whose body is not JSON.
         """
         from orchestrator_runtime.frameworks.values import decode  # the two modules describe each other's values
