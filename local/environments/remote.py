@@ -15,7 +15,7 @@ class SupervisorSandbox:
     """`local.environments.sandbox.Sandbox` over supervisor.sock.
 
     `peer` is the current connection; `handlers` belong to it. Request: {"run", "spec"}; while it runs, notifications
-    `sandbox.output` {"run"} with the bytes; reply {"code"}; to end it, the notification `sandbox.stop` {"run"}.
+    `sandbox.output` {"run"} with the bytes; reply {"code"}; to end it, the notification `sandbox.kill` {"run"}.
     """
 
     def __init__(self, peer: Callable[[], Awaitable[Peer]]) -> None:
@@ -33,7 +33,7 @@ class SupervisorSandbox:
         try:
             reply = await peer.call("sandbox.run", {"run": run, "spec": dataclasses.asdict(spec)})
         except asyncio.CancelledError:
-            peer.notify("sandbox.stop", {"run": run})
+            peer.notify("sandbox.kill", {"run": run})
             raise
         finally:
             del self._outputs[run]

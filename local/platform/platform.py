@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from local.platform.log_files import read_log
 from local.platform.routes import route
 from local.platform.supervisor_channel import SupervisorChannel
 from orchestrator_runtime.contract.errors import BadInput, Problem
-from orchestrator_runtime.contract.wire import Message, Peer
+from orchestrator_runtime.contract.wire import Handler, Message, Peer
 
 LOG_INTERVAL = 0.25  # seconds
 
@@ -30,6 +31,8 @@ class Callbacks:
     """`instance.credentials`: the journal token and the secrets of an instance that is being started."""
     instance_lost: Callable[[str, str], Awaitable[None]]
     """(instance, reason): it has gone; what it was working on needs another attempt."""
+    instances_living: Callable[[list[str]], Awaitable[None]]
+    """(instances): these live and no others do; said at the start of a connection to the supervisor."""
     renew_leases: Callable[[list[str]], Awaitable[None]]
     """(instances): these live."""
     changed: Callable[[str, str], None]
@@ -40,6 +43,7 @@ class LocalPlatform:
     """Implements `domain.ports.Platform`.
 
     `settings` goes to every instance; `organization_name(id)` is what hosts and routes call the organization.
+    `supervisor_handlers` take what the supervisor says about other things than instances, such as builds.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class LocalPlatform:
         callbacks: Callbacks,
         organization_name: Callable[[str], str],
         settings: dict[str, Any],
+        supervisor_handlers: Mapping[str, Handler] | None = None,
         log_interval: float = LOG_INTERVAL,
     ) -> None:
         self._home = home
@@ -61,6 +66,7 @@ class LocalPlatform:
         self._credentials: list[dict[str, Any]] = []
         self._observed: dict[tuple[str, str], RevisionStatus] = {}
         self._instances: dict[str, dict[str, Any]] = {}
+        self._protections: Mapping[str, str] = {}
         self.gateway = GatewayChannel(
             {
                 "run.submit": lambda peer, message: callbacks.submit_run(message),
@@ -75,8 +81,9 @@ class LocalPlatform:
                 "instance.exited": self._instance_exited,
                 "leases.renew": self._renew,
                 "instance.credentials": lambda peer, message: callbacks.credentials(message),
+                **(supervisor_handlers or {}),
             },
-            on_instances=self._living,
+            on_subscribed=self._subscribed,
         )
 
     async def serve(self, listening: socket.socket, supervisor_socket: str) -> None:
@@ -113,10 +120,11 @@ class LocalPlatform:
         desired = self._desired.get((organization, agent))
         if desired is None:
             return []
-        return [
+        observed = (
             self._observed.get((organization, revision.name), RevisionStatus(revision.name, RevisionState.READY))
             for revision in desired.revisions
-        ]
+        )
+        return [dataclasses.replace(status, protections=self._protections) for status in observed]
 
     async def list(self) -> list[tuple[str, str]]:
         return sorted(self._desired)
@@ -145,9 +153,9 @@ class LocalPlatform:
         return reply.body.decode() or str(reply.fields.get("text", ""))
 
     def instances(self, organization: str, agent: str) -> Sequence[dict[str, Any]]:
-        """`InstanceInfo` of the agent's instances, without what is secret or of this machine only."""
+        """`InstanceInfo` of the agent's instances, without what is secret."""
         return [
-            {key: info[key] for key in ("instance", "revision", "state", "started_at")}
+            {key: info[key] for key in ("instance", "revision", "state", "started_at", "pid")}
             for info in self._instances.values()
             if (info["organization"], info["agent"]) == (organization, agent)
         ]
@@ -167,7 +175,6 @@ class LocalPlatform:
                 ready_instances=int(fields.get("ready_instances", 0)),
                 desired_instances=int(fields.get("desired_instances", 0)),
                 problem=fields.get("problem"),
-                protections=fields.get("protections") or {},
             )
         except (KeyError, ValueError) as error:
             raise BadInput(f"revision.status lacks or garbles {error}", code="bad_request") from error
@@ -180,11 +187,10 @@ class LocalPlatform:
         """The agent that a revision belongs to; its name is the revision's without the number."""
         return self._desired.get((organization, revision.rpartition("-")[0]))
 
-    async def _living(self, instances: Sequence[dict[str, Any]]) -> None:
-        before = self._instances
-        self._instances = {info["instance"]: info for info in instances}
-        for gone in before.keys() - self._instances.keys():
-            await self._callbacks.instance_lost(gone, "exited")
+    async def _subscribed(self, fields: Mapping[str, Any]) -> None:
+        self._protections = fields.get("protections", {})
+        self._instances = {info["instance"]: info for info in fields["instances"]}
+        await self._callbacks.instances_living(list(self._instances))
 
     def _instance_ready(self, peer: Peer, message: Message) -> None:
         info = message.fields

@@ -20,13 +20,13 @@ RECONNECT_PAUSE = 0.1  # seconds
 
 
 class SupervisorChannel:
-    """`on_instances(list of InstanceInfo)` is called with those that live, at the start of every connection."""
+    """`on_subscribed` is called with {"instances": those that live, "protections"} at the start of every connection."""
 
     def __init__(
-        self, handlers: Mapping[str, Handler], *, on_instances: Callable[[list[dict[str, Any]]], Awaitable[None]]
+        self, handlers: Mapping[str, Handler], *, on_subscribed: Callable[[Mapping[str, Any]], Awaitable[None]]
     ) -> None:
         self._handlers = dict(handlers)
-        self._on_instances = on_instances
+        self._on_subscribed = on_subscribed
         self._peer: Peer | None = None
         self._there = asyncio.Event()
 
@@ -56,7 +56,7 @@ class SupervisorChannel:
     async def _session(self, peer: Peer) -> None:
         try:
             reply = await peer.call("subscribe", {"role": "server"})
-            await self._on_instances(reply.fields["instances"])
+            await self._on_subscribed(reply.fields)
             self._peer = peer
             self._there.set()
             await asyncio.shield(peer.lost)

@@ -14,6 +14,7 @@ class Asked:
     submitted: list[Message] = field(default_factory=list)
     results: list[Message] = field(default_factory=list)
     lost: list[tuple[str, str]] = field(default_factory=list)
+    living: list[list[str]] = field(default_factory=list)
     renewed: list[list[str]] = field(default_factory=list)
     changed: list[tuple[str, str]] = field(default_factory=list)
 
@@ -36,6 +37,9 @@ def callbacks(asked: Asked | None = None) -> Callbacks:
     async def instance_lost(instance: str, reason: str) -> None:
         asked.lost.append((instance, reason))
 
+    async def instances_living(instances: list[str]) -> None:
+        asked.living.append(instances)
+
     async def renew_leases(instances: list[str]) -> None:
         asked.renewed.append(instances)
 
@@ -47,6 +51,7 @@ def callbacks(asked: Asked | None = None) -> Callbacks:
         run_result=run_result,
         credentials=credentials,
         instance_lost=instance_lost,
+        instances_living=instances_living,
         renew_leases=renew_leases,
         changed=changed,
     )

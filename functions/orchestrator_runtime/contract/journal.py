@@ -36,6 +36,8 @@ A runtime one version older keeps working: fields are only ever added, and both 
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
 PROTOCOL_VERSION = 1
@@ -151,3 +153,9 @@ class StoredCheckpoint(TypedDict):
     metadata: dict[str, Any]
     values: list[CheckpointValue]
     writes: list[CheckpointWrite]
+
+
+def fingerprint(request: Mapping[str, Any], body: bytes) -> str:
+    """What makes two requests of the same Idempotency-Key the same one: method, path, query and body. Hex."""
+    head = "\0".join(str(request.get(name, "")) for name in ("method", "path", "query"))
+    return hashlib.sha256(head.encode() + b"\0" + body).hexdigest()

@@ -1,0 +1,23 @@
+"""Backups of a database that is in use."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from control_api.backups.schemas import BackupView
+from control_api.store.backup import back_up
+from domain.clock import Clock
+
+
+class BackupService:
+    def __init__(self, *, url: str, folder: Path, clock: Clock) -> None:
+        self._url = url
+        self._folder = folder
+        self._clock = clock
+
+    async def create(self) -> BackupView:
+        """Raises `Unavailable` (`backup_failed`)."""
+        now = self._clock.now()
+        path = await asyncio.to_thread(back_up, self._url, self._folder, now=now)
+        return BackupView(path=str(path), size=path.stat().st_size, created_at=now)

@@ -1,0 +1,247 @@
+"""The composition root: opens what there is, makes every service once, and connects them. Nothing else constructs them.
+
+The only module that knows which platform is in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any, cast
+
+from uv import find_uv_bin
+
+from control_api.agents.service import AgentsService
+from control_api.app import create_app
+from control_api.authorization import Credentials
+from control_api.backups.service import BackupService
+from control_api.builds.service import BuildsService
+from control_api.changes import Changes, agent_topic
+from control_api.deployments.service import DeploymentsService
+from control_api.health.service import HealthService
+from control_api.journal.dispatcher import Dispatcher
+from control_api.journal.server import JournalServer
+from control_api.journal.service import Journal
+from control_api.journal.sweeper import Sweeper
+from control_api.journal.tokens import Identity, Tokens
+from control_api.logs.service import LogsService
+from control_api.metrics.service import Metrics
+from control_api.organizations import owner
+from control_api.organizations.owner import Organization
+from control_api.reconciler.reconciler import Reconciler
+from control_api.revisions.service import RevisionsService
+from control_api.runs.service import RunsService
+from control_api.secrets.service import SecretsService
+from control_api.sessions.service import SessionsService
+from control_api.settings import Settings
+from control_api.store.database import Database, open_database
+from control_api.store.keys import MasterKey, OrganizationKeys, load_master_key
+from control_api.store.migrate import migrate
+from control_api.telemetry import request_spans
+from control_api.versions.service import VersionsService
+from domain.clock import Clock
+from local.environments.builder import Environments
+from local.environments.interpreters import Interpreters
+from local.environments.remote import SupervisorSandbox
+from local.platform import Callbacks, LocalPlatform
+from orchestrator_runtime.contract.journal import Admission, fingerprint
+from orchestrator_runtime.contract.wire import Message, Peer
+
+logger = logging.getLogger("bootstrap")
+
+ADMISSION = tuple(Admission.__annotations__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """Listening sockets that the supervisor opened, and the path of its own."""
+
+    api: socket.socket
+    journal: socket.socket
+    control: socket.socket
+    supervisor: str
+
+
+def prepare(settings: Settings, *, clock: Clock) -> MasterKey:
+    """Before anything serves: the key file, and a database of the shape this program knows. Raises `Conflict`."""
+    home = settings.layout
+    home.make()
+    master = load_master_key(home.master_key)
+    saved = migrate(settings.database_url, backups=home.backups, now=clock.now())
+    if saved is not None:
+        logger.info("Backed the database up before the migration: %s", saved)
+    return master
+
+
+class Server:
+    """Everything that lives in the server's process."""
+
+    @classmethod
+    async def create(cls, settings: Settings, *, master: MasterKey, clock: Clock, address: str) -> Server:
+        """Open the database and find the owner; `prepare` has been called."""
+        database = open_database(settings.database_url)
+        keys = OrganizationKeys(master)
+        token = owner.read_token(settings.layout.owner_token)
+        organization = await database.write(lambda session: owner.ensure(session, keys, token=token, now=clock.now()))
+        credentials = Credentials(await database.read(owner.all_credentials))
+        return cls(
+            settings,
+            database=database,
+            keys=keys,
+            tokens=Tokens(master.derive("journal"), clock=clock),
+            organization=organization,
+            credentials=credentials,
+            clock=clock,
+            address=address,
+        )
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database: Database,
+        keys: OrganizationKeys,
+        tokens: Tokens,
+        organization: Organization,
+        credentials: Credentials,
+        clock: Clock,
+        address: str,
+    ) -> None:
+        home = settings.layout
+        self.database = database
+        self._tokens = tokens
+        changes = Changes()
+        self.journal = Journal(database, keys=keys, clock=clock, changes=changes)
+        self.secrets = SecretsService(database=database, keys=keys, clock=clock)
+        sandbox = SupervisorSandbox(self._supervisor)
+        self.platform = LocalPlatform(
+            home=home,
+            callbacks=self._callbacks(changes),
+            organization_name=lambda _: organization.name,
+            settings=_instance_settings(settings),
+            supervisor_handlers=sandbox.handlers,
+        )
+        self.platform.set_credentials(
+            [
+                {"digest": one.digest, "organization": one.organization, "permissions": sorted(one.permissions)}
+                for one in credentials.all()
+            ]
+        )
+        uv = find_uv_bin()
+        builder = Environments(
+            home=home,
+            sandbox=sandbox,
+            interpreters=Interpreters(uv=uv, downloads=home.root / "interpreters"),
+            uv=uv,
+            operator=os.environ,
+            clock=clock,
+        )
+        builder.clear_unfinished()
+        self.metrics = Metrics(gateway=self.platform.gateway_metrics)
+        self.reconciler = Reconciler(
+            database=database,
+            platform=self.platform,
+            builder=builder,
+            clock=clock,
+            changes=changes,
+            home=home,
+            secrets=self.secrets,
+            settings=settings,
+        )
+        self.journal_server = JournalServer(self.journal, tokens)
+        self.dispatcher = Dispatcher(self.journal, self.platform.dispatch)
+        self.sweeper = Sweeper(self.journal, clock)
+        self.app = create_app(clock=clock, measure=self.metrics.measure, span=request_spans(settings.telemetry))
+        common: dict[str, Any] = {"database": database, "clock": clock}
+        services: dict[str, object] = {
+            "agents": AgentsService(
+                **common, platform=self.platform, reconciler=self.reconciler, changes=changes, address=address
+            ),
+            "backups": BackupService(url=settings.database_url, folder=home.backups, clock=clock),
+            "builds": BuildsService(database=database),
+            "changes": changes,
+            "credentials": credentials,
+            "deployments": DeploymentsService(**common, reconciler=self.reconciler, changes=changes, address=address),
+            "health": HealthService(
+                database=database,
+                gateway=lambda: self.platform.gateway.connected,
+                supervisor=lambda: self.platform.supervisor.connected,
+            ),
+            "logs": LogsService(database=database, platform=self.platform),
+            "metrics": self.metrics,
+            "revisions": RevisionsService(database=database, platform=self.platform),
+            "runs": RunsService(database=database, keys=keys, journal=self.journal, changes=changes, settings=settings),
+            "secrets": self.secrets,
+            "sessions": SessionsService(database=database, keys=keys),
+            "settings": settings,
+            "versions": VersionsService(**common, home=home, settings=settings),
+        }
+        for name, service in services.items():
+            setattr(self.app.state, name, service)
+
+    async def serve(self, sockets: Sockets) -> None:
+        """Serve everything but the API itself until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.platform.serve(sockets.control, sockets.supervisor))
+            tasks.create_task(self.journal_server.serve(sockets.journal))
+            tasks.create_task(self.reconciler.run())
+            tasks.create_task(self.dispatcher.run())
+            tasks.create_task(self.sweeper.run())
+
+    async def close(self) -> None:
+        await self.database.close()
+
+    async def _supervisor(self) -> Peer:
+        return await self.platform.supervisor.peer()
+
+    def _callbacks(self, changes: Changes) -> Callbacks:
+        return Callbacks(
+            submit_run=self._submit_run,
+            run_result=self._run_result,
+            credentials=self._credentials,
+            instance_lost=lambda instance, reason: self.journal.instances_lost([instance], reason),
+            instances_living=self.journal.instances_alive,
+            renew_leases=self.journal.renew,
+            changed=lambda organization, agent: changes.publish(agent_topic(organization, agent)),
+        )
+
+    async def _submit_run(self, message: Message) -> Message:
+        """`run.submit`: see docs/internals.md."""
+        fields = message.fields
+        admission = {name: fields[name] for name in ADMISSION if name in fields}
+        if "key" in admission:
+            admission["fingerprint"] = fingerprint(admission["request"], message.body)
+        return await self.journal.submit(
+            fields["organization"], fields["agent"], fields["revision"], cast("Admission", admission), message.body
+        )
+
+    async def _run_result(self, message: Message) -> Message:
+        """`run.result`: see docs/internals.md."""
+        fields = message.fields
+        return await self.journal.result(
+            fields["organization"],
+            run=fields["run"],
+            agent=fields["agent"],
+            key=fields.get("key"),
+            wait=float(fields.get("wait") or 0),
+        )
+
+    async def _credentials(self, message: Message) -> Message:
+        """`instance.credentials`: what an instance that is being started may know."""
+        fields = message.fields
+        organization = fields["organization"]
+        values = await self.secrets.values(organization, list(fields["secrets"]))
+        identity = Identity(organization, fields["agent"], fields["revision"], fields["instance"])
+        token, expires = self._tokens.mint(identity)
+        return Message({"journal_token": token, "expires": expires, "secrets": values})
+
+
+def _instance_settings(settings: Settings) -> dict[str, object]:
+    """What every instance is told, besides what its manifest says: where its spans go."""
+    telemetry = settings.telemetry
+    if not telemetry.otlp_endpoint:
+        return {}
+    return {"otlp_endpoint": telemetry.otlp_endpoint, "trace_sample_ratio": telemetry.trace_sample_ratio}

@@ -1,0 +1,77 @@
+"""The golden signals of the API and of runs, kept here; those of gateway and agents are asked of the gateway.
+
+Runs are counted when their changes are committed, never by reading the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from orchestrator_runtime.contract.errors import Problem
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+RUN_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+
+
+class Metrics:
+    """`gateway()` answers its part in Prometheus' text format, or raises `Problem` while there is none."""
+
+    def __init__(self, *, gateway: Callable[[], Awaitable[str]]) -> None:
+        self._gateway = gateway
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "orchestrator_server_requests",
+            "Requests that the server answered, by route.",
+            ("method", "route", "status"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "orchestrator_server_request_seconds",
+            "From a request's head to the end of its answer.",
+            ("method", "route"),
+            registry=self._registry,
+            buckets=SECONDS,
+        )
+        self._runs = Counter(
+            "orchestrator_runs",
+            "Runs that ended, by how they did.",
+            ("agent", "state"),
+            registry=self._registry,
+        )
+        self._run_seconds = Histogram(
+            "orchestrator_run_seconds",
+            "From a run's admission to its end.",
+            ("agent",),
+            registry=self._registry,
+            buckets=RUN_SECONDS,
+        )
+        self._steps = Counter(
+            "orchestrator_steps",
+            "Steps that ended, by kind and how they did.",
+            ("agent", "kind", "state"),
+            registry=self._registry,
+        )
+        self._gateway_up = Gauge("orchestrator_gateway_up", "1 while the gateway answers.", registry=self._registry)
+
+    def measure(self, method: str, route: str, status: int, seconds: float) -> None:
+        """`border.Measure`."""
+        self._requests.labels(method, route, status).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def run_ended(self, agent: str, state: str, seconds: float) -> None:
+        self._runs.labels(agent, state).inc()
+        self._run_seconds.labels(agent).observe(seconds)
+
+    def step_ended(self, agent: str, kind: str, state: str) -> None:
+        self._steps.labels(agent, kind, state).inc()
+
+    async def page(self) -> str:
+        """Everything in Prometheus' text format."""
+        try:
+            gateway = await self._gateway()
+        except Problem:  # it is being started again: its series are missing for a moment, and this says so
+            gateway = ""
+        self._gateway_up.set(bool(gateway))
+        return generate_latest(self._registry).decode() + gateway

@@ -1,0 +1,1 @@
+"""Organizations. One for now, made at the first start, with one owner."""
