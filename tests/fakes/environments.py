@@ -6,8 +6,8 @@ holds pytest and coverage) and `requirements.lock`, written by
     .tools/uv/bin/uv pip compile tests/integration/NAME/requirements.in --python-version 3.11 --generate-hashes \\
         --no-annotate --no-header -o tests/integration/NAME/requirements.lock
 
-Tests that need the framework are in files that pytest does not collect by itself (`cases_*.py`); a test of the project's
-own environment runs them:
+Tests that need the framework are in files that pytest does not collect by itself (`cases_*.py`); a test in the
+project's own environment runs them:
 
     @pytest.mark.parametrize("file", sorted(FOLDER.glob("cases_*.py")), ids=lambda file: file.stem)
     def test_in_its_own_environment(file: Path) -> None:
