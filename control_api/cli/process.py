@@ -80,6 +80,7 @@ def start(home: Home, *, port: int, environ: Mapping[str, str]) -> str:
             code="start_failed",
             hint="Mend what the log says, then start it again with `orchestrator up`.",
         )
+    process.returncode = 0  # it outlives us: nobody waits for it, and Popen need not warn of that
     (home.run / "program").write_text(program_digest())
     return address
 

@@ -107,6 +107,10 @@ class AgentCall(Exchange):
 
     # Waiter
 
+    @property
+    def queued(self) -> bool:
+        return self._waiting
+
     def assigned(self, instance: Instance) -> None:
         self._waiting = False
         self._instance = instance

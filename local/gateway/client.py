@@ -76,9 +76,14 @@ class ClientConnection(asyncio.Protocol):
             exchange.caller_gone()
 
     def eof_received(self) -> bool:
-        """A caller may close its sending half and still want the answer."""
+        """A caller may close its sending half and still want the answer.
+
+        While its call waits for an instance it has gone, as for Knative's activator: those who leave an overloaded queue
+        must not be worked for.
+        """
         self._eof = True
-        return not (self._tunnel or self.exchange is None or not self.exchange.complete)
+        exchange = self.exchange
+        return exchange is not None and exchange.complete and not self._tunnel and not exchange.queued
 
     def pause_writing(self) -> None:
         if self.exchange is not None:

@@ -70,6 +70,11 @@ class Exchange:
 
     # what a kind of call says
 
+    @property
+    def queued(self) -> bool:
+        """Whether it still waits for somebody to work on it."""
+        return False
+
     def _added_to_answer(self) -> bytes:
         raise NotImplementedError
 

@@ -25,6 +25,7 @@ class FakeSupervisor:
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
     peers: set[Peer] = field(default_factory=set)
     _server: asyncio.AbstractServer | None = None
+    _closed: bool = False
 
     @property
     def path(self) -> Path:
@@ -36,6 +37,7 @@ class FakeSupervisor:
         self._server = await loop.create_unix_server(self._peer, str(self.path))
 
     def close(self) -> None:
+        self._closed = True
         if self._server is not None:
             self._server.close()
         for peer in list(self.peers):
@@ -55,9 +57,11 @@ class FakeSupervisor:
     async def launch(self, organization: str, revision: str) -> FakeInstance:
         number = len(self.revisions) + 1
         instance = FakeInstance(f"{revision}-{number}", self.folder / f"{number}.sock")
+        self.revisions[instance.id] = (organization, revision)  # takes the number, before other launches look
         await instance.start()
+        if self._closed:
+            instance.kill()
         self.instances[instance.id] = instance
-        self.revisions[instance.id] = (organization, revision)
         self.started.put_nowait(instance)
         return instance
 

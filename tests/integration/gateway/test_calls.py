@@ -328,7 +328,7 @@ async def test_a_caller_that_goes_does_not_end_its_run() -> None:
         call = await world.send(request("/agents/echo/hold"))
         instance = await world.started()
         await within(instance.arrived.get())
-        call.writer.transport.abort()
+        call.reset()
         await until(lambda: not world.gateway.clients)
         instance.release.set()
         assert await within(instance.finished.get()) == "/hold"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from local.gateway.settings import Limits
 from tests.fakes.control_server import create_revision, create_route
-from tests.integration.gateway.world import create_world, request, until, within
+from tests.integration.gateway.world import Call, create_world, request, until, within
 
 
 def one_at_a_time(**scale: object) -> dict[str, object]:
@@ -43,7 +44,8 @@ async def test_a_full_queue_is_503() -> None:
         assert [(await held.answer()).status, (await queued.answer()).status] == [200, 200]
 
 
-async def test_a_caller_that_leaves_the_queue_is_never_sent() -> None:
+@pytest.mark.parametrize("leave", [Call.reset, Call.close])
+async def test_a_caller_that_leaves_the_queue_is_never_sent(leave: Callable[[Call], None]) -> None:
     async with create_world(revisions=one_at_a_time()) as world:
         revision = world.gateway.revisions["org-1", "echo-00001"]
         held = await world.send(request("/agents/echo/hold?first"))
@@ -51,7 +53,7 @@ async def test_a_caller_that_leaves_the_queue_is_never_sent() -> None:
         await within(instance.arrived.get())
         leaving = await world.send(request("/agents/echo/hold?leaves"))
         await until(lambda: len(revision.waiting) == 1)
-        leaving.writer.transport.abort()
+        leave(leaving)
         await until(lambda: not revision.waiting)
         instance.release.set()
         assert (await held.answer()).status == 200

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
+import struct
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -79,6 +81,12 @@ class Call:
 
     def close(self) -> None:
         self.writer.close()
+
+    def reset(self) -> None:
+        """Go without a word. The gateway cannot tell an ordinary close from one of the sending half only."""
+        connection = self.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
 
 def request(
