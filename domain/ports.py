@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from domain.deployment import BuildRequest, DesiredAgent, Environment, RevisionStatus
 
@@ -29,6 +29,10 @@ class Platform(Protocol):
 
     async def remove(self, organization: str, agent: str) -> None:
         """Stop serving the agent and end its instances after their grace period; idempotent."""
+        ...
+
+    def instances(self, organization: str, agent: str) -> Sequence[Mapping[str, Any]]:
+        """The agent's instances that live now: [{instance, revision, state, started_at, pid}]."""
         ...
 
     def logs(self, organization: str, revision: str, *, follow: bool) -> AsyncIterator[bytes]:

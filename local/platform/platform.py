@@ -138,6 +138,14 @@ class LocalPlatform:
             self._observed.pop((organization, revision.name), None)
         self.gateway.changed()
 
+    def instances(self, organization: str, agent: str) -> Sequence[dict[str, Any]]:
+        """`InstanceInfo` of the agent's instances, without what is secret."""
+        return [
+            {key: info[key] for key in ("instance", "revision", "state", "started_at", "pid")}
+            for info in self._instances.values()
+            if (info["organization"], info["agent"]) == (organization, agent)
+        ]
+
     def logs(self, organization: str, revision: str, *, follow: bool) -> AsyncIterator[bytes]:
         return read_log(self._home.log(organization, revision), follow=follow, interval=self._log_interval)
 
@@ -151,14 +159,6 @@ class LocalPlatform:
         """The gateway's metrics in Prometheus' text format. Raises `Unavailable`."""
         reply = await self.gateway.call("metrics", {})
         return reply.body.decode() or str(reply.fields.get("text", ""))
-
-    def instances(self, organization: str, agent: str) -> Sequence[dict[str, Any]]:
-        """`InstanceInfo` of the agent's instances, without what is secret."""
-        return [
-            {key: info[key] for key in ("instance", "revision", "state", "started_at", "pid")}
-            for info in self._instances.values()
-            if (info["organization"], info["agent"]) == (organization, agent)
-        ]
 
     # what the gateway and the supervisor say
 

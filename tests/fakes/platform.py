@@ -17,6 +17,8 @@ class FakePlatform:
         self.deployed: list[DesiredAgent] = []  # in order
         self.probed: list[str] = []
         self.failing: dict[str, dict[str, Any]] = {}  # revision or version digest -> the problem its probe ends with
+        self.observed: dict[str, RevisionStatus] = {}  # revision -> what `describe` says of it
+        self.living: list[dict[str, Any]] = []  # instances of all agents
         self.hold = asyncio.Event()  # cleared, it keeps probes waiting
         self.hold.set()
         self.lines: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
@@ -45,13 +47,19 @@ class FakePlatform:
 
     async def describe(self, organization: str, agent: str) -> list[RevisionStatus]:
         desired = self.desired.get((organization, agent))
-        return [RevisionStatus(one.name, RevisionState.READY) for one in desired.revisions] if desired else []
+        return [
+            self.observed.get(one.name, RevisionStatus(one.name, RevisionState.READY))
+            for one in (desired.revisions if desired else ())
+        ]
 
     async def list(self) -> list[tuple[str, str]]:
         return sorted(self.desired)
 
     async def remove(self, organization: str, agent: str) -> None:
         self.desired.pop((organization, agent), None)
+
+    def instances(self, organization: str, agent: str) -> list[dict[str, Any]]:
+        return [one for one in self.living if one["revision"].rpartition("-")[0] == agent]
 
     async def logs(self, organization: str, revision: str, *, follow: bool) -> AsyncIterator[bytes]:
         position = 0
