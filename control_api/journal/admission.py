@@ -6,13 +6,14 @@ before it has changed anything.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from control_api.journal import lifecycle
 from control_api.journal.ledger import IdentityKey, Ledger, RunKey, dumps
-from control_api.journal.operations import LATER, Operation, Outcome, ending_of
+from control_api.journal.operations import Later, Operation, Outcome, ending_of
 from control_api.journal.policies import Policies
 from control_api.journal.records import Run
 from control_api.journal.tokens import Identity
@@ -34,7 +35,6 @@ class Arrival(Operation):
     admission: Admission
     body: bytes
     background: int = 0
-    touched: list[Run] = field(default_factory=list)
 
     def runs(self) -> list[RunKey]:
         return [(self.organization, self.admission["run"])]
@@ -62,6 +62,7 @@ class Arrival(Operation):
     def new(self, ledger: Ledger) -> Run:
         """A run that waits to be sent; nothing of it is recorded yet."""
         admission = self.admission
+        ledger.keys.of(ledger.session, self.organization)  # raises before anything is changed
         run = Run(
             organization=self.organization,
             id=admission["run"],
@@ -125,7 +126,6 @@ class Submit(Arrival):
         if run is None:
             run = self.new(ledger)
             self.accept(ledger, run)
-            self.touched = [run]
         return Message({"run": run.id, "state": run.state})
 
 
@@ -145,31 +145,31 @@ class Admit(Arrival):
         own = run.id == self.admission["run"]
         if run.running:
             if own and run.instance == self.identity.instance:
-                return self._granted(ledger, run)  # it asks again, because the reply was lost
+                # it asks again, because the reply was lost
+                return self._granted(run, ledger.content(run, 1) if self.dispatched else b"")
             return self._elsewhere(run, "already_running", "An instance works on this run")
         if not own or run.wait_reason == WaitReason.SESSION:
             return self._elsewhere(run, "not_its_turn", "An earlier run of the session has not ended")
+        given = ledger.content(run, 1) if self.dispatched else b""
         lifecycle.start(ledger, run, instance=self.identity.instance, timeout=float(self.admission["deadline"]))
-        self.touched = [run]
-        return self._granted(ledger, run)
+        return self._granted(run, given)
 
     def _first(self, ledger: Ledger) -> Outcome:
         if self.dispatched:
             raise NotFound(f"There is no run {self.admission['run']}", code="run_unknown")
         run = self.new(ledger)
-        self.touched = [run]
         if run.wait_reason == WaitReason.SESSION:
             self.accept(ledger, run)
-            return LATER
+            return Later((run.organization, run.id))
         lifecycle.start(ledger, run, instance=self.identity.instance, timeout=run.timeout, content=self.body)
-        return self._granted(ledger, run)
+        return self._granted(run)
 
     def _elsewhere(self, run: Run, code: str, detail: str) -> Outcome:
         if self.dispatched:
             raise Conflict(f"{detail}: {run.id}", code=code)
-        return LATER
+        return Later((run.organization, run.id))
 
-    def _granted(self, ledger: Ledger, run: Run) -> Message:
+    def _granted(self, run: Run, given: bytes = b"") -> Message:
         fields: dict[str, Any] = {"run": run.id, "outcome": "started", "epoch": run.epoch, "attempt": run.attempt}
         if run.recorded_count:
             fields["recorded"] = run.recorded_count
@@ -177,7 +177,7 @@ class Admit(Arrival):
             fields["session"] = run.session
         if not self.dispatched:
             return Message(fields)
-        return Message({**fields, "request": run.request}, ledger.content(run, 1))
+        return Message({**fields, "request": json.loads(run.request)}, given)
 
 
 def finished(ledger: Ledger, run: Run) -> Message:

@@ -52,6 +52,7 @@ class Ledger:
         self._runs: dict[RunKey, Run | None] = {}
         self._new: dict[RunKey, Run] = {}
         self._changed: dict[RunKey, Run] = {}
+        self._touched: dict[RunKey, Run] = {}
         self._identities: dict[IdentityKey, tuple[str, str | None] | None] = {}
         self._new_identities: dict[IdentityKey, tuple[Any, ...]] = {}
         self._events: dict[str, list[tuple[Any, ...]]] = {}
@@ -72,15 +73,27 @@ class Ledger:
             self.load([key])
         return self._runs[key]
 
+    def loaded(self) -> Iterable[Run]:
+        """Every run that was looked for and exists."""
+        return (run for run in self._runs.values() if run is not None)
+
     def add(self, run: Run) -> None:
         key = (run.organization, run.id)
-        self._runs[key] = self._new[key] = run
+        self._runs[key] = self._new[key] = self._touched[key] = run
 
     def change(self, run: Run) -> None:
         """Note that `run` is to be written."""
         key = (run.organization, run.id)
+        self._touched[key] = run
         if key not in self._new:
             self._changed[key] = run
+
+    def take_touched(self) -> list[Run]:
+        """The runs that were added or changed since the last time."""
+        if not self._touched:
+            return []
+        touched, self._touched = list(self._touched.values()), {}
+        return touched
 
     def open_in_session(self, run: Run) -> list[Run]:
         """The session's runs that have not ended, in order, without `run` itself."""
@@ -99,10 +112,12 @@ class Ledger:
     # identities
 
     def load_identities(self, keys: Iterable[IdentityKey]) -> None:
+        """Read these keys and the runs they stand for."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._identities]
         self._identities.update(dict.fromkeys(missing))
         for organization, kind, agent, key, run, fingerprint, _ in IDENTITIES.find(self.session, missing):
             self._identities[organization, kind, agent, key] = (run, fingerprint)
+        self.load((key[0], found[0]) for key in missing if (found := self._identities[key]) is not None)
 
     def identity(self, key: IdentityKey) -> tuple[str, str | None] | None:
         """The run that a key stands for, and the fingerprint of its body."""

@@ -1,17 +1,16 @@
 """What can be asked of the journal, apart from admission: each operation is a value that executes itself in a batch.
 
 Executed in the writer thread (`service`). An operation that finds something wrong raises before it has changed
-anything; `touched` lists the runs it changed, so that whoever waits for them can be told after the commit.
+anything; the ledger knows which runs it changed, so that whoever waits for them can be told after the commit.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Final, Literal, TypeAlias, cast
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
 
-from sqlalchemy import select
+from sqlalchemy import Double, case, literal, select, update
 
 from control_api.journal import lifecycle
 from control_api.journal.ledger import IdentityKey, Ledger, RunKey
@@ -25,13 +24,13 @@ from orchestrator_runtime.contract.states import RunState, WaitReason
 from orchestrator_runtime.contract.wire import Message
 
 
-class Later(Enum):
-    """The outcome of an operation that cannot be answered yet."""
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The outcome of an operation that cannot be answered before this run has changed."""
 
-    LATER = "later"
+    run: RunKey
 
 
-LATER: Final = Later.LATER
 Outcome: TypeAlias = Message | Later | None
 INSTANCE_KINDS = ("step.", "output", "log")  # what events of an instance begin with
 
@@ -40,7 +39,6 @@ class Operation:
     """One entry of a batch."""
 
     __slots__ = ()
-    touched: list[Run]
 
     def runs(self) -> list[RunKey]:
         """Runs that it will look for, so that a batch reads them at once."""
@@ -59,7 +57,6 @@ class OfRun(Operation):
 
     organization: str
     run: str
-    touched: list[Run] = field(default_factory=list, kw_only=True)
 
     def runs(self) -> list[RunKey]:
         return [(self.organization, self.run)]
@@ -69,7 +66,6 @@ class OfRun(Operation):
         run = ledger.find(self.organization, self.run)
         if run is None:
             raise NotFound(f"There is no run {self.run}", code="run_unknown")
-        self.touched = [run]
         return run
 
 
@@ -101,7 +97,6 @@ class Append(Fenced):
     def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
         run = self.held(ledger)
         if self.batch and self.batch <= run.batch:
-            self.touched = []
             return Message({"seq": run.event_count})
         run.batch = max(self.batch, run.batch)
         for event in self.events:
@@ -150,7 +145,6 @@ class End(Fenced):
     def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
         run = self.found(ledger)
         if run.epoch == self.epoch and not run.running and run.cancel_requested_at is None:
-            self.touched = []
             return Message({"state": run.state})  # it asks again, because the reply was lost
         run = self.held(ledger)
         if self.ending["state"] == "failed":
@@ -173,20 +167,6 @@ class Wait(Fenced):
         run = self.held(ledger)
         lifecycle.wait(ledger, run, self.reason, until=self.until, attempt=run.attempt)
         return Message()
-
-
-@dataclass(slots=True)
-class Lose(OfRun):
-    """The instance that had the run's attempt `epoch` has gone, or let its lease expire."""
-
-    epoch: int
-    why: str
-
-    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
-        run = self.found(ledger)
-        if run.running and run.epoch == self.epoch:
-            lifecycle.lose(ledger, run, why=self.why)
-        return None
 
 
 @dataclass(slots=True)
@@ -216,29 +196,51 @@ class LoseInstances(Operation):
     instances: frozenset[str]
     why: str
     alive: bool = False
-    touched: list[Run] = field(default_factory=list)
 
     def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
         ledger.flush()
         query = select(runs.c.organization, runs.c.id, runs.c.instance).where(runs.c.state == RunState.RUNNING)
         if not self.alive:
-            query = query.where(runs.c.instance.in_(self.instances))
+            query = query.where(runs.c.instance.in_(list(self.instances)))
         found = [(row[0], row[1]) for row in ledger.session.execute(query) if (row[2] in self.instances) != self.alive]
         ledger.load(found)
-        self.touched = [run for key in found if (run := ledger.find(*key)) is not None and run.running]
-        for run in self.touched:
-            lifecycle.lose(ledger, run, why=self.why)
+        for key in found:
+            run = ledger.find(*key)
+            if run is not None and run.running:
+                lifecycle.lose(ledger, run, why=self.why)
+        return None
+
+
+@dataclass(slots=True)
+class Renew(Operation):
+    """These instances live: what they work on keeps its lease, up to the attempt's deadline."""
+
+    instances: frozenset[str]
+
+    def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
+        ledger.flush()
+        until = ledger.now + lifecycle.LEASE
+        limited = case((runs.c.deadline_at < literal(until, Double), runs.c.deadline_at), else_=literal(until, Double))
+        ledger.session.execute(
+            update(runs)
+            .where(runs.c.state == RunState.RUNNING, runs.c.instance.in_(list(self.instances)))
+            .values(lease_expires_at=limited)
+        )
+        for run in ledger.loaded():
+            if run.running and run.instance in self.instances and run.deadline_at is not None:
+                run.lease_expires_at = min(until, run.deadline_at)
         return None
 
 
 @dataclass(slots=True)
 class Cancel(OfRun):
-    """A person wants the run to stop. Reply: state; unchanged if it has ended."""
+    """A person wants the run to stop. Reply: state, and while an instance has it: instance, grace (seconds)."""
 
     def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
         run = self.found(ledger)
+        grace = policies.of(ledger.session, run.organization, run.revision).grace
         lifecycle.request_cancel(ledger, run)
-        return Message({"state": run.state})
+        return Message({"state": run.state, **({"instance": run.instance, "grace": grace} if run.running else {})})
 
 
 @dataclass(slots=True)
@@ -261,12 +263,13 @@ class Again(OfRun):
 class NotSent(OfRun):
     """The dispatcher could not send a run: it waits until then, or, without `until`, fails with the problem."""
 
+    epoch: int
     problem: Problem
     until: float | None
 
     def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
         run = self.found(ledger)
-        if run.wait_reason not in (WaitReason.DISPATCH, WaitReason.RETRY):
+        if run.epoch != self.epoch or run.wait_reason not in (WaitReason.DISPATCH, WaitReason.RETRY):
             return None  # it was admitted after all
         if self.until is None:
             lifecycle.finish(ledger, run, lifecycle.failed(self.problem))
@@ -296,6 +299,3 @@ def ending_of(run: Run) -> dict[str, Any]:
         if text is not None:
             ending[name] = json.loads(text)
     return ending
-
-
-State = Literal["succeeded", "failed", "cancelled"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Double, Integer, LargeBinary, Table
 
-from control_api.store.database import WriteSession
+from control_api.store.database import ReadSession, WriteSession
 from control_api.store.types import Moment
 
 Row = Sequence[Any]
@@ -27,12 +27,19 @@ class BulkTable:
         self.key = tuple(column.name for column in table.primary_key if column.name in self.columns)
         self._types = {name: _postgres_type(table, name) for name in self.columns}
 
-    def insert(self, session: WriteSession, rows: Sequence[Row], *, missing: bool = False) -> None:
-        """Insert all; with `missing`, skip rows whose key is there already."""
+    def insert(
+        self, session: WriteSession, rows: Sequence[Row], *, existing: Literal["refuse", "keep", "replace"] = "refuse"
+    ) -> None:
+        """Insert rows of different keys. `existing`: what is done with a row whose key is there already."""
         if not rows:
             return
         into = f"INSERT INTO {self.name} ({_listed(self.columns)})"
-        conflict = " ON CONFLICT DO NOTHING" if missing else ""
+        changes = ", ".join(f'"{name}" = excluded."{name}"' for name in self.columns if name not in self.key)
+        conflict = {
+            "refuse": "",
+            "keep": " ON CONFLICT DO NOTHING",
+            "replace": f" ON CONFLICT ({_listed(self.key)}) DO UPDATE SET {changes}",
+        }[existing]
         if session.dialect.name == "sqlite":
             marks = ", ".join("?" * len(self.columns))
             _driver(session).executemany(f"{into} VALUES ({marks}){conflict}", rows)
@@ -54,8 +61,8 @@ class BulkTable:
         given = f"{self._unnest(columns)} AS given ({_listed(columns)})"
         _driver(session).execute(f"UPDATE {self.name} SET {changes} FROM {given} WHERE {where}", _turned(rows))
 
-    def find(self, session: WriteSession, keys: Sequence[Row], *, lock: bool = True) -> list[Row]:
-        """The rows with these keys, locked until the commit; those that do not exist are left out."""
+    def find(self, session: ReadSession, keys: Sequence[Row], *, lock: bool = True) -> list[Row]:
+        """The rows with these keys, locked until the commit unless not `lock`; those that do not exist are left out."""
         if not keys:
             return []
         query = f"SELECT {_listed(self.columns, self.name)} FROM {self.name}"
@@ -71,7 +78,7 @@ class BulkTable:
         return "unnest(" + ", ".join(f"%s::{self._types[name]}[]" for name in columns) + ")"
 
 
-def _driver(session: WriteSession) -> Any:
+def _driver(session: ReadSession) -> Any:
     """The driver's own connection: sqlite3's or psycopg's; both have `execute`."""
     return session.connection.driver_connection if session.dialect.name == "sqlite" else session.connection.cursor()
 

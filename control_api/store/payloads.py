@@ -44,7 +44,7 @@ class PayloadWriter:
                 (organization, address, partition, self._seal(session, organization, address, content), len(content))
                 for (organization, address), content in contents.items()
             ]
-            table.insert(session, rows, missing=True)
+            table.insert(session, rows, existing="keep")
         self._contents.clear()
 
     def _seal(self, session: WriteSession, organization: str, address: bytes, content: bytes) -> bytes:

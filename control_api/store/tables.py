@@ -327,13 +327,13 @@ checkpoints = Table(
     _text("run"),
     _text("type"),
     Column("metadata", Json, nullable=False),
-    Column("projection", Json),
+    Column("projection", LargeBinary),  # sealed JSON
     Column("channels", Json, nullable=False),  # channel -> version
     Column("body", LargeBinary, nullable=False),  # sealed
     Column("created_at", Moment, nullable=False),
 )
-checkpoint_blobs = Table(
-    "checkpoint_blobs",
+checkpoint_values = Table(
+    "checkpoint_values",
     metadata,
     _key("organization"),
     _key("agent"),
@@ -341,7 +341,16 @@ checkpoint_blobs = Table(
     _key("namespace"),
     _key("channel"),
     _key("version"),
-    _text("type"),
+    _text("form"),  # list, single, empty
+    Column("elements", Json, nullable=False),  # [[type, address of the blob]]
+)
+checkpoint_blobs = Table(
+    "checkpoint_blobs",
+    metadata,
+    _key("organization"),
+    _key("agent"),
+    _key("thread"),
+    Column("address", Text, primary_key=True),  # keyed hash: an element that many versions share is stored once
     Column("body", LargeBinary, nullable=False),  # sealed
 )
 checkpoint_writes = Table(

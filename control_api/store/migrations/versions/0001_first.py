@@ -61,13 +61,22 @@ def tables() -> None:
         sa.Column("organization", sa.Text(), nullable=False),
         sa.Column("agent", sa.Text(), nullable=False),
         sa.Column("thread", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("organization", "agent", "thread", "address", name=op.f("checkpoint_blobs_pk")),
+    )
+    op.create_table(
+        "checkpoint_values",
+        sa.Column("organization", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("thread", sa.Text(), nullable=False),
         sa.Column("namespace", sa.Text(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
-        sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("form", sa.Text(), nullable=False),
+        sa.Column("elements", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint(
-            "organization", "agent", "thread", "namespace", "channel", "version", name=op.f("checkpoint_blobs_pk")
+            "organization", "agent", "thread", "namespace", "channel", "version", name=op.f("checkpoint_values_pk")
         ),
     )
     op.create_table(
@@ -105,7 +114,7 @@ def tables() -> None:
         sa.Column("run", sa.Text(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("metadata", sa.Text(), nullable=False),
-        sa.Column("projection", sa.Text(), nullable=True),
+        sa.Column("projection", sa.LargeBinary(), nullable=True),
         sa.Column("channels", sa.Text(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),

@@ -1,0 +1,55 @@
+"""Executes batches of operations in the writer thread: one transaction, one ledger, a handful of statements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from control_api.journal.ledger import Ledger
+from control_api.journal.operations import Operation, Outcome
+from control_api.journal.policies import Policies
+from control_api.journal.records import Run
+from control_api.store.database import WriteSession
+from control_api.store.keys import OrganizationKeys
+from domain.clock import Clock
+from orchestrator_runtime.contract.errors import Problem
+
+
+class Executed(NamedTuple):
+    """What became of one operation, and the runs that it changed, as they are after the whole batch."""
+
+    outcome: Outcome | Problem
+    touched: Sequence[Run]
+
+
+class JournalLane:
+    """The lane (`store.database.Lane`) of all journal operations."""
+
+    def __init__(self, keys: OrganizationKeys, clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+        self.policies = Policies()
+        self._weeks: frozenset[str] = frozenset()
+
+    def execute(self, session: WriteSession, items: Sequence[Operation]) -> list[Executed]:
+        """An operation that raises `Problem` fails alone; anything else it raises undoes the batch."""
+        now = self._clock.now().timestamp()
+        ledger = Ledger(session, keys=self._keys, now=now, weeks=self._weeks)
+        ledger.load([key for operation in items for key in operation.runs()])
+        ledger.load_identities([key for operation in items for key in operation.identities()])
+        executed = [self._one(ledger, operation) for operation in items]
+        ledger.flush()
+        return executed
+
+    def committed(self, partition: str) -> None:
+        """Note that the tables of a week are there to stay."""
+        if partition not in self._weeks:
+            self._weeks |= {partition}
+
+    def _one(self, ledger: Ledger, operation: Operation) -> Executed:
+        outcome: Outcome | Problem
+        try:
+            outcome = operation.execute(ledger, self.policies)
+        except Problem as problem:
+            outcome = problem
+        return Executed(outcome, ledger.take_touched())

@@ -1,0 +1,168 @@
+"""journal.sock: the wire protocol (`contract.journal`) for instances, each scoped to what its token says.
+
+A connection that is lost takes along what it was still waiting for: nobody is granted a run who is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from control_api.journal import reading, sessions
+from control_api.journal.operations import Operation
+from control_api.journal.requests import WRITES, count, invalid, optional_text, text
+from control_api.journal.service import Answer, Journal
+from control_api.journal.stored_checkpoints import CheckpointReader
+from control_api.journal.tokens import Identity, Tokens
+from control_api.store.database import ReadSession
+from orchestrator_runtime.contract.errors import BadInput, Unauthenticated
+from orchestrator_runtime.contract.journal import OLDEST_PROTOCOL, PROTOCOL_VERSION
+from orchestrator_runtime.contract.wire import Handler, Message, Peer
+
+logger = logging.getLogger("journal")
+
+
+class JournalServer:
+    """Serves instances; there may be several connections of one."""
+
+    def __init__(self, journal: Journal, tokens: Tokens) -> None:
+        self._journal = journal
+        self._tokens = tokens
+        self._connections: dict[Peer, Identity] = {}
+        self._open: dict[Peer, set[Answer]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: dict[str, Handler] = {
+            "hello": self._hello,
+            "recorded": self._recorded,
+            "checkpoint.get": self._get_checkpoint,
+            "checkpoint.list": self._list_checkpoints,
+            "session.get": self._get_session,
+            **{name: partial(self._write, parse) for name, parse in WRITES.items()},
+        }
+        journal.on_cancel(self._tell_to_stop)
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Accept instances until cancelled; then break every connection."""
+        server = await asyncio.get_running_loop().create_unix_server(self._accept, sock=listening)
+        try:
+            await server.serve_forever()
+        finally:
+            server.close()
+            for peer in list(self._open):
+                peer.close()
+            for task in self._tasks:
+                task.cancel()
+
+    # connections
+
+    def _accept(self) -> Peer:
+        return Peer(self._handlers, on_connected=self._connected, on_lost=self._lost)
+
+    def _connected(self, peer: Peer) -> None:
+        self._open[peer] = set()
+
+    def _lost(self, peer: Peer) -> None:
+        self._connections.pop(peer, None)
+        for answer in self._open.pop(peer, ()):
+            answer.cancel()
+
+    def _hello(self, peer: Peer, message: Message) -> Message:
+        protocol = count(message.fields, "protocol")
+        if protocol < OLDEST_PROTOCOL:
+            raise BadInput(
+                f"Version {protocol} of the journal protocol is not spoken any more",
+                code="protocol_too_old",
+                hint="Deploy the agent again: it then gets today's runtime.",
+            )
+        identity = self._tokens.verify(text(message.fields, "token"))
+        self._connections[peer] = identity
+        self._spawn(self._repeat_cancels(identity))
+        return Message({"protocol": min(protocol, PROTOCOL_VERSION)})
+
+    def _identity(self, peer: Peer) -> Identity:
+        try:
+            return self._connections[peer]
+        except KeyError:
+            raise Unauthenticated("Say hello first", code="journal_hello_missing") from None
+
+    # operations
+
+    def _write(self, parse: Callable[[Identity, Message], Operation], peer: Peer, message: Message) -> Answer:
+        answer = self._journal.execute(parse(self._identity(peer), message))
+        waiting = self._open.get(peer)
+        if waiting is not None:
+            waiting.add(answer)
+            answer.add_done_callback(waiting.discard)
+        return answer
+
+    async def _recorded(self, peer: Peer, message: Message) -> Message:
+        identity = self._identity(peer)
+        return await self._journal.database.read(
+            partial(
+                reading.recorded,
+                keys=self._journal.keys,
+                organization=identity.organization,
+                agent=identity.agent,
+                run=text(message.fields, "run"),
+            )
+        )
+
+    async def _get_checkpoint(self, peer: Peer, message: Message) -> Message:
+        identity, fields = self._identity(peer), message.fields
+        thread, namespace = text(fields, "thread"), text(fields, "namespace")
+        checkpoint = optional_text(fields, "checkpoint")
+        return await self._journal.database.read(
+            lambda session: self._reader(session, identity).get(
+                thread=thread, namespace=namespace, checkpoint=checkpoint
+            )
+        )
+
+    async def _list_checkpoints(self, peer: Peer, message: Message) -> Message:
+        identity, fields = self._identity(peer), message.fields
+        names = ("thread", "namespace", "checkpoint", "before")
+        asked = {name: optional_text(fields, name) for name in names}
+        limit = None if fields.get("limit") is None else count(fields, "limit")
+        wanted = fields.get("filter") or {}
+        if not isinstance(wanted, dict):
+            raise invalid("filter", "an object")
+        return await self._journal.database.read(
+            lambda session: self._reader(session, identity).find(**asked, limit=limit, wanted=wanted)
+        )
+
+    async def _get_session(self, peer: Peer, message: Message) -> Message:
+        identity = self._identity(peer)
+        return await self._journal.database.read(
+            partial(
+                sessions.get,
+                keys=self._journal.keys,
+                organization=identity.organization,
+                agent=identity.agent,
+                name=text(message.fields, "session"),
+            )
+        )
+
+    def _reader(self, session: ReadSession, identity: Identity) -> CheckpointReader:
+        return CheckpointReader(
+            session, keys=self._journal.keys, organization=identity.organization, agent=identity.agent
+        )
+
+    # cancel
+
+    def _tell_to_stop(self, instance: str, run: str, grace: float) -> None:
+        for peer, identity in self._connections.items():
+            if identity.instance == instance:
+                peer.notify("cancel", {"run": run, "grace": grace})
+
+    async def _repeat_cancels(self, identity: Identity) -> None:
+        """An instance that was not connected when somebody cancelled one of its runs hears of it now."""
+        for run, grace in await self._journal.told_to_stop(identity.instance):
+            self._tell_to_stop(identity.instance, run, grace)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
