@@ -40,7 +40,7 @@ from control_api.settings import Settings
 from control_api.store.database import Database, open_database
 from control_api.store.keys import MasterKey, OrganizationKeys, load_master_key
 from control_api.store.migrate import migrate
-from control_api.telemetry import request_spans
+from control_api.telemetry import request_spans, tracer_provider
 from control_api.versions.service import VersionsService
 from domain.clock import Clock
 from local.environments.builder import Environments
@@ -154,7 +154,8 @@ class Server:
         self.journal_server = JournalServer(self.journal, tokens)
         self.dispatcher = Dispatcher(self.journal, self.platform.dispatch)
         self.sweeper = Sweeper(self.journal, clock)
-        self.app = create_app(clock=clock, measure=self.metrics.measure, span=request_spans(settings.telemetry))
+        self._spans = tracer_provider(settings.telemetry)
+        self.app = create_app(clock=clock, measure=self.metrics.measure, span=request_spans(self._spans))
         common: dict[str, Any] = {"database": database, "clock": clock}
         services: dict[str, object] = {
             "agents": AgentsService(
@@ -192,7 +193,10 @@ class Server:
             tasks.create_task(self.sweeper.run())
 
     async def close(self) -> None:
+        """Finish what is queued; called when nothing is served any more."""
         await self.database.close()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.shutdown)
 
     async def _supervisor(self) -> Peer:
         return await self.platform.supervisor.peer()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -11,27 +12,39 @@ from starlette.types import Scope
 from control_api.border import Span, no_span
 from control_api.settings import Telemetry
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
 SERVICE = "orchestrator-server"
 
 
-def request_spans(settings: Telemetry) -> Span:
-    """Opens a span per request, continuing the caller's trace (W3C), if `settings` name a collector."""
+def tracer_provider(settings: Telemetry) -> TracerProvider | None:
+    """What exports spans, if `settings` name a collector; shut it down at the end, or the last ones are lost."""
     if not settings.otlp_endpoint:
-        return no_span
+        return None
     # Slow to import, and most installations on one machine have no collector.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-    from opentelemetry.trace import SpanKind
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     provider = TracerProvider(
         resource=Resource.create({"service.name": SERVICE}),
         sampler=ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)),
     )
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{settings.otlp_endpoint.rstrip('/')}/v1/traces")))
+    exporter = OTLPSpanExporter(f"{settings.otlp_endpoint.rstrip('/')}/v1/traces")
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
+
+
+def request_spans(provider: TracerProvider | None) -> Span:
+    """Opens a span per request, continuing the caller's trace (W3C)."""
+    if provider is None:
+        return no_span
+    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
     tracer = provider.get_tracer(SERVICE)
     propagator = TraceContextTextMapPropagator()
 
