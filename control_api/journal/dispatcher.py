@@ -62,8 +62,13 @@ class Dispatcher:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._due.wait(), pause)
         finally:
-            for task in self._tasks:
-                task.cancel()
+            await self.close()
+
+    async def close(self) -> None:
+        """Give up what is being sent; it stays due."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def look(self) -> float:
         """Send what is due, as far as there are places; returns the seconds until there may be more."""

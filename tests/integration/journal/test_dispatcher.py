@@ -1,0 +1,176 @@
+"""Runs that nobody else sends reach an instance, whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from control_api.changes import run_topic
+from control_api.journal import dispatcher as dispatching
+from control_api.journal.dispatcher import Dispatcher
+from orchestrator_runtime.contract.errors import BadGateway, BadInput, Problem, Unavailable
+from tests.fakes.instances import FakeInstances
+from tests.integration.journal.world import REQUEST, World
+
+
+@pytest.fixture
+def instances() -> FakeInstances:
+    return FakeInstances()
+
+
+@pytest_asyncio.fixture
+async def dispatcher(journal: World, instances: FakeInstances) -> AsyncIterator[Dispatcher]:
+    """It looks when the test says so: `run` is another test's."""
+    made = Dispatcher(journal.journal, instances.send)
+    yield made
+    await made.close()
+
+
+async def changed(journal: World, run: str, *, count: int) -> None:
+    """Return when the run has `count` events."""
+    with journal.changes.watch(run_topic(run)) as event:
+        while (await journal.row(run)).event_count < count:
+            await event.wait()
+            event.clear()
+
+
+async def test_an_asynchronous_call_is_sent_with_all_that_makes_the_request(
+    journal: World, dispatcher: Dispatcher, instances: FakeInstances
+) -> None:
+    await journal.submit("r-1", b"input", caller="me")
+    await dispatcher.look()
+    sending = await instances.sent.get()
+    assert sending.body == b"input"
+    assert sending.fields == {
+        "organization": "org-1",
+        "run": "r-1",
+        "agent": "echo",
+        "revision": "echo-00001",
+        "request": REQUEST,
+        "deadline": 60.0,
+        "correlation": "c-r-1",
+        "caller": "me",
+    }
+
+
+async def test_a_run_is_sent_once(journal: World, dispatcher: Dispatcher, instances: FakeInstances) -> None:
+    await journal.submit("r-1")
+    await dispatcher.look()
+    await dispatcher.look()
+    sending = await instances.sent.get()
+    instance = await journal.instance()
+    await instance.take("r-1")
+    await dispatcher.look()
+    await instance.end("r-1")
+    sending.answer(200)
+    await dispatcher.look()
+    assert instances.sent.empty()
+    assert (await journal.row("r-1")).event_count == 3
+
+
+async def test_a_lost_attempt_is_sent_again_although_the_first_sending_has_not_come_back(
+    journal: World, dispatcher: Dispatcher, instances: FakeInstances
+) -> None:
+    await journal.submit("r-1")
+    await dispatcher.look()
+    await instances.sent.get()
+    instance = await journal.instance("i-1")
+    await instance.take("r-1")
+    await journal.journal.instances_lost(["i-1"], "killed")
+    await dispatcher.look()
+    assert (await instances.sent.get()).run == "r-1"
+
+
+async def test_what_no_instance_took_is_sent_again_after_a_while(
+    journal: World, dispatcher: Dispatcher, instances: FakeInstances
+) -> None:
+    await journal.submit("r-1")
+    for events, delay in ((2, 1.0), (3, 2.0), (4, 4.0)):
+        assert await dispatcher.look() <= dispatching.LONGEST_LOOK
+        (await instances.sent.get()).refuse(Unavailable("No gateway", code="gateway_unavailable"))
+        await changed(journal, "r-1", count=events)
+        assert await dispatcher.look() == pytest.approx(delay)
+        assert instances.sent.empty()
+        journal.clock.advance(delay)
+    assert (await journal.row("r-1")).wait_reason == "dispatch"
+
+
+async def test_a_run_that_its_instance_answered_without_taking_it_is_sent_again(
+    journal: World, dispatcher: Dispatcher, instances: FakeInstances
+) -> None:
+    await journal.submit("r-1")
+    await dispatcher.look()
+    (await instances.sent.get()).answer(503)
+    await changed(journal, "r-1", count=2)
+    journal.clock.advance(1.0)
+    await dispatcher.look()
+    assert (await instances.sent.get()).run == "r-1"
+
+
+@pytest.mark.parametrize(
+    ("problem", "refusals"),
+    [(BadInput("Too large", code="too_large"), 1), (BadGateway("It exits", code="instance_start_failed"), 8)],
+)
+async def test_what_no_repetition_mends_ends_as_failed(
+    journal: World, dispatcher: Dispatcher, instances: FakeInstances, problem: Problem, refusals: int
+) -> None:
+    await journal.submit("r-1")
+    for refusal in range(refusals):
+        await dispatcher.look()
+        (await instances.sent.get()).refuse(problem)
+        await changed(journal, "r-1", count=refusal + 2)
+        journal.clock.advance(60.0)
+    result = await journal.result("r-1")
+    assert result.fields["state"] == "failed"
+    assert result.fields["ending"]["problem"]["code"] == problem.code
+
+
+async def test_one_agent_does_not_take_all_places(
+    journal: World, dispatcher: Dispatcher, instances: FakeInstances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "OF_ONE_AGENT", 2)
+    monkeypatch.setattr(dispatching, "AT_ONCE", 3)
+    for number in range(4):
+        await journal.submit(f"r-{number}")
+    await journal.submit("other", agent="other")
+    await dispatcher.look()
+    sent = {(await instances.sent.get()).run for _ in range(3)}
+    assert len(sent) == 3
+    assert "other" in sent
+    await dispatcher.look()
+    assert instances.sent.empty()
+
+
+async def test_an_admitted_run_makes_place_for_another_one(
+    journal: World, dispatcher: Dispatcher, instances: FakeInstances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "AT_ONCE", 1)
+    await journal.submit("r-1")
+    await journal.submit("r-2")
+    await dispatcher.look()
+    first = await instances.sent.get()
+    instance = await journal.instance()
+    await instance.take(first.run)
+    await dispatcher.look()
+    second = await instances.sent.get()
+    assert {first.run, second.run} == {"r-1", "r-2"}
+
+
+async def test_running_it_sends_what_is_submitted_without_waiting_for_the_next_look(
+    journal: World, instances: FakeInstances
+) -> None:
+    dispatcher = Dispatcher(journal.journal, instances.send)
+    task = asyncio.create_task(dispatcher.run())
+    try:
+        await journal.submit("r-1")
+        assert (await instances.sent.get()).run == "r-1"
+        await journal.submit("r-2")
+        assert (await instances.sent.get()).run == "r-2"
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

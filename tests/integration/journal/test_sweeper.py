@@ -1,0 +1,97 @@
+"""Whatever nobody works on moves on by itself. Time is the test's."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+
+from control_api.journal.lifecycle import LEASE, OVERTIME
+from control_api.journal.sweeper import Sweeper
+from control_api.store.tables import identities
+from tests.integration.journal.world import World
+
+
+async def sweep(journal: World) -> None:
+    await Sweeper(journal.journal, journal.clock).sweep()
+
+
+async def test_a_lease_that_is_not_renewed_is_lost(journal: World) -> None:
+    instance = await journal.instance("i-1")
+    await instance.admit("r-1")
+    journal.clock.advance(LEASE - 1)
+    await sweep(journal)
+    assert (await journal.row("r-1")).state == "running"
+    journal.clock.advance(1)
+    await sweep(journal)
+    row = await journal.row("r-1")
+    assert (row.state, row.wait_reason, row.lost_count, row.instance) == ("waiting", "dispatch", 1, None)
+
+
+async def test_a_renewed_lease_lasts_until_the_deadline_and_no_longer(journal: World) -> None:
+    instance = await journal.instance("i-1")
+    await instance.admit("r-1", deadline=30.0)
+    for _ in range(3):
+        journal.clock.advance(10)
+        await journal.journal.renew(["i-1", "i-2"])
+        await sweep(journal)
+        assert (await journal.row("r-1")).state == "running"
+    journal.clock.advance(OVERTIME)
+    await sweep(journal)
+    row = await journal.row("r-1")
+    assert (row.state, row.problem["code"]) == ("failed", "run_timed_out")
+
+
+async def test_a_run_that_loses_its_instances_again_and_again_ends_as_failed(journal: World) -> None:
+    await journal.submit("r-1")
+    for number in range(1, 5):
+        instance = await journal.instance(f"i-{number}")
+        await instance.take("r-1")
+        await journal.journal.instances_lost([instance.id], "killed")
+        journal.clock.advance(10)
+    row = await journal.row("r-1")
+    assert (row.state, row.problem["code"], row.attempt) == ("failed", "executor_lost", 4)
+
+
+async def test_an_instance_that_does_not_obey_a_cancel_loses_the_run_after_its_grace(journal: World) -> None:
+    instance = await journal.instance()
+    await instance.admit("r-1")
+    assert (await journal.journal.cancel("org-1", "r-1")).fields == {"state": "running"}
+    assert await instance.cancels.get() == {"run": "r-1", "grace": 30.0}
+    journal.clock.advance(10)
+    await journal.journal.renew(["i-1"])
+    await sweep(journal)
+    assert (await journal.row("r-1")).state == "running"
+    journal.clock.advance(20)
+    await sweep(journal)
+    row = await journal.row("r-1")
+    assert (row.state, row.status) == ("cancelled", 499)
+
+
+async def test_a_session_whose_first_run_waits_for_nobody_is_woken(journal: World) -> None:
+    instance = await journal.instance()
+    await instance.admit("r-1", session="s")
+    await journal.submit("r-2", session="s")
+    await journal.submit("r-3", session="s")
+    await journal.database.write(  # what no code of ours does
+        lambda session: session.connection.cursor().execute(
+            "UPDATE runs SET state = 'cancelled', instance = NULL, lease_expires_at = NULL, ended_at = 1 "
+            "WHERE id = 'r-1'"
+        )
+    )
+    await sweep(journal)
+    assert [(await journal.row(run)).wait_reason for run in ("r-2", "r-3")] == ["dispatch", "session"]
+
+
+async def test_a_key_is_known_for_seven_days(journal: World) -> None:
+    sweeper = Sweeper(journal.journal, journal.clock)
+    await journal.submit("r-1", key="k")
+
+    async def known() -> int:
+        query = select(func.count()).select_from(identities)
+        return await journal.database.read(lambda session: session.execute(query).scalar_one())
+
+    journal.clock.advance(7 * 86400)
+    await sweeper.sweep()
+    assert await known() == 1
+    journal.clock.advance(3600)
+    await sweeper.sweep()
+    assert await known() == 0
