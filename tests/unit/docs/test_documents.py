@@ -119,3 +119,37 @@ def test_every_name_in_code_letters_is_one_of_the_code(document: Path) -> None:
 def test_every_block_says_what_it_is_and_shell_is_called_sh(document: Path) -> None:
     """So that none escapes execution by another name."""
     assert {block.language for block in blocks(document)} <= {"sh", "python", "yaml", "toml", "json", "text"}
+
+
+@pytest.mark.parametrize(
+    ("line", "missing"),
+    [
+        ("runs show ID", None),
+        ("--output json runs --limit 5", None),
+        ("runs --limit 5 follow ID", None),
+        ("fly triage", "fly"),
+        ("runs fly ID", "fly"),
+        ("deploy --fast", "--fast"),
+    ],
+)
+def test_a_command_line_is_known_by_its_commands_and_options(line: str, missing: str | None) -> None:
+    assert resolve(line.split())[1] == missing
+
+
+def test_a_block_is_found_with_the_reason_why_it_is_not_executed(tmp_path: Path) -> None:
+    document = tmp_path / "guide.md"
+    document.write_text(
+        "<!-- not run: it never ends -->\n```sh\norchestrator dev\n```\n\n```sh\norchestrator ls\n```\n"
+    )
+    assert [(block.line, block.text, block.not_run) for block in blocks(document)] == [
+        (2, "orchestrator dev\n", "it never ends"),
+        (6, "orchestrator ls\n", None),
+    ]
+
+
+def test_commands_are_found_in_spans_chains_and_substitutions(tmp_path: Path) -> None:
+    document = tmp_path / "guide.md"
+    document.write_text(
+        "`orchestrator ls`\n```sh\ncd a && orchestrator deploy | cat\nx=$(orchestrator runs --limit 1)\n```\n"
+    )
+    assert {named.words for named in named_commands(document)} == {("ls",), ("deploy",), ("runs", "--limit", "1")}
