@@ -171,7 +171,7 @@ class Server:
                 gateway=lambda: self.platform.gateway.connected,
                 supervisor=lambda: self.platform.supervisor.connected,
             ),
-            "logs": LogsService(database=database, platform=self.platform),
+            "logs": LogsService(database=database, platform=self.platform, changes=changes),
             "metrics": self.metrics,
             "revisions": RevisionsService(database=database, platform=self.platform),
             "runs": RunsService(database=database, keys=keys, journal=self.journal, changes=changes, settings=settings),

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, TypeVar
 
-from fastapi import Query
+from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from orchestrator_runtime.contract.errors import BadInput
@@ -46,3 +46,12 @@ def page_of(rows: Sequence[Item], *, limit: int, key: Callable[[Item], tuple[str
     """A page of `rows`, of which there are `limit + 1` if another page follows."""
     items = list(rows[:limit])
     return Page(items=items, next=encode_cursor(*key(items[-1])) if len(rows) > limit else None)
+
+
+def _after(cursor: Cursor = None) -> str | None:
+    key = decode_cursor(cursor, length=1)
+    return str(key[0]) if key else None
+
+
+After = Annotated[str | None, Depends(_after)]
+"""The `cursor` of a list that is sorted by one text."""

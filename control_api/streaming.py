@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,28 +37,36 @@ class ServerEvent:
 def event_stream(events: AsyncGenerator[ServerEvent], *, keep_alive: float) -> StreamingResponse:
     """The response that sends `events`; silent for `keep_alive` seconds, it sends a comment."""
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_wire(events, keep_alive), media_type=CONTENT_TYPE, headers=headers)
+    wire = kept_alive(_encoded(events), silence=keep_alive, filler=KEEP_ALIVE)
+    return StreamingResponse(wire, media_type=CONTENT_TYPE, headers=headers)
 
 
-async def _wire(events: AsyncGenerator[ServerEvent], keep_alive: float) -> AsyncIterator[bytes]:
-    yield KEEP_ALIVE  # headers leave at once, so that a reader knows it is connected
-    following = asyncio.ensure_future(anext(events))
+async def kept_alive(chunks: AsyncGenerator[bytes], *, silence: float, filler: bytes) -> AsyncGenerator[bytes]:
+    """`chunks`, with a `filler` first and whenever they were silent for `silence` seconds; closes them at the end."""
+    yield filler  # headers leave at once, so that a reader knows it is connected
+    following = asyncio.ensure_future(anext(chunks))
     try:
         while True:
-            done, _ = await asyncio.wait({following}, timeout=keep_alive)
+            done, _ = await asyncio.wait({following}, timeout=silence)
             if not done:
-                yield KEEP_ALIVE
+                yield filler
                 continue
             try:
-                event = following.result()
+                chunk = following.result()
             except StopAsyncIteration:
                 return
-            yield event.encode()
-            following = asyncio.ensure_future(anext(events))
+            yield chunk
+            following = asyncio.ensure_future(anext(chunks))
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
-        await events.aclose()
+        await chunks.aclose()
+
+
+async def _encoded(events: AsyncGenerator[ServerEvent]) -> AsyncGenerator[bytes]:
+    async with aclosing(events):
+        async for event in events:
+            yield event.encode()
 
 
 def last_number(last_event_id: str | None) -> int:

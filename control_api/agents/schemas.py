@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from control_api.revisions.schemas import EXAMPLE as REVISION
-from control_api.revisions.schemas import RevisionView
+from control_api.revisions.schemas import InstanceView, RevisionView
 from control_api.schemas import Body, Moment, View, example
 from control_api.versions.schemas import EXAMPLE as VERSION
 
@@ -37,13 +37,6 @@ class RollbackRequest(Body):
     revision: str | None = Field(None, description="By default the newest ready one before what serves now.")
 
 
-class InstanceView(View):
-    instance: str
-    revision: str
-    state: str
-    started_at: float = Field(description="Seconds since the epoch.")
-
-
 class AgentView(View):
     model_config = example(
         id="0193a5b0-7c00-7000-8000-000000000001",
@@ -57,9 +50,7 @@ class AgentView(View):
         scale={"min": 0, "max": 20},
         traffic=[TARGET],
         revisions=[REVISION],
-        instances=[
-            {"instance": "triage-00003-1a2b", "revision": "triage-00003", "state": "ready", "started_at": 1.7e9}
-        ],
+        instances=REVISION["instances"],
         created_at="2026-11-24T13:00:00.000Z",
         updated_at="2026-11-24T14:00:00.000Z",
     )

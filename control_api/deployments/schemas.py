@@ -14,7 +14,7 @@ EXAMPLE = {
     "digest": VERSION["digest"],
     "version": "1.2.0",
     "revision": "triage-00003",
-    "build": None,
+    "build": "0193a5b0-7c40-7a10-8f00-5d6c7b8a9f01",
     "state": "ready",
     "problem": None,
     "unchanged": False,
@@ -37,7 +37,7 @@ class DeploymentView(View):
     digest: str
     version: str
     revision: str | None = Field(description="Once the environment is there.")
-    build: str | None = Field(description="The build that makes its environment, if one was needed.")
+    build: str | None = Field(description="The build that makes its environment, or finds it.")
     state: DeploymentState
     problem: ProblemDocument | None = Field(description="Why it failed.")
     unchanged: bool = Field(False, description="The agent served this version already; nothing was done.")

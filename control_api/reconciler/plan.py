@@ -77,6 +77,11 @@ def traffic_after(traffic: Sequence[TrafficTarget], revision: str) -> tuple[Traf
     """
     if sum(target.percent > 0 for target in traffic) > 1:
         return tuple(traffic)
+    return all_to(traffic, revision)
+
+
+def all_to(traffic: Sequence[TrafficTarget], revision: str) -> tuple[TrafficTarget, ...]:
+    """Every call to `revision`. Tags stay where they are."""
     tagged = [
         TrafficTarget(target.revision, 0, target.tag)
         for target in traffic
@@ -116,3 +121,11 @@ def served(
     ]
     retire = [name for name in ready if name not in needed and name not in spare]
     return keep, retire
+
+
+def one_before(revisions: Sequence[RevisionRecord], traffic: Sequence[TrafficTarget]) -> str | None:
+    """What a rollback goes to by default: the newest ready revision that is older than all that get calls."""
+    serving = {target.revision for target in traffic if target.percent}
+    oldest = min((one.number for one in revisions if one.name in serving), default=0)
+    ready = [one for one in revisions if one.state is RevisionState.READY and one.number < oldest]
+    return max(ready, key=lambda one: one.number).name if ready else None

@@ -19,9 +19,26 @@ EXAMPLE = {
     "ready_instances": 1,
     "desired_instances": 1,
     "protections": {"namespaces": "in force"},
+    "instances": [
+        {
+            "instance": "triage-00003-1a2b",
+            "revision": "triage-00003",
+            "state": "ready",
+            "started_at": 1.7e9,
+            "pid": 4711,
+        }
+    ],
     "problem": None,
     "created_at": "2026-11-24T14:00:00.000Z",
 }
+
+
+class InstanceView(View):
+    instance: str
+    revision: str
+    state: str = Field(description="starting, ready or stopping.")
+    started_at: float = Field(description="Seconds since the epoch.")
+    pid: int | None = Field(description="Process on the machine that runs it; null where that has no meaning.")
 
 
 class RevisionView(View):
@@ -37,5 +54,6 @@ class RevisionView(View):
     ready_instances: int
     desired_instances: int
     protections: dict[str, str] = Field(description="Each protection of the sandbox: in force, or missing and why.")
+    instances: list[InstanceView]
     problem: ProblemDocument | None
     created_at: Moment

@@ -1,0 +1,49 @@
+"""The rows of agents that other features start from: found by name, made by the first version of that name."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import insert, select, update
+
+from control_api.store.database import ReadSession, WriteSession
+from control_api.store.tables import agents
+from orchestrator_runtime.contract.errors import NotFound
+from orchestrator_runtime.contract.ids import uuid7
+
+
+def find(session: ReadSession, organization: str, name: str) -> str | None:
+    """The id of the agent that has this name now; a deleted one has none."""
+    query = select(agents.c.id).where(
+        agents.c.organization == organization, agents.c.name == name, agents.c.deleted_at.is_(None)
+    )
+    return session.execute(query).scalar_one_or_none()
+
+
+def require(session: ReadSession, organization: str, name: str) -> str:
+    """The id of the agent that has this name now. Raises `NotFound` (`agent_not_found`)."""
+    found = find(session, organization, name)
+    if found is None:
+        raise unknown(name)
+    return found
+
+
+def ensure(session: WriteSession, organization: str, name: str, *, now: datetime) -> str:
+    """The agent's id; the agent is made if it is new."""
+    known = find(session, organization, name)
+    if known is not None:
+        return known
+    made = uuid7()
+    session.execute(
+        insert(agents).values(id=made, organization=organization, name=name, created_at=now, updated_at=now)
+    )
+    return made
+
+
+def touch(session: WriteSession, agent: str, *, now: datetime) -> None:
+    """Note that what the agent serves has changed."""
+    session.execute(update(agents).where(agents.c.id == agent).values(updated_at=now))
+
+
+def unknown(name: str) -> NotFound:
+    return NotFound(f"There is no agent {name}", code="agent_not_found", hint="`orchestrator ls` lists them.")

@@ -1,0 +1,1 @@
+"""Logs: what instances of agents wrote, as JSON lines."""

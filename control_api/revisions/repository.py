@@ -1,0 +1,88 @@
+"""Revisions in the database, with what their agent's traffic gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, select
+
+from control_api.store.database import ReadSession
+from control_api.store.tables import agents, revisions, traffic, versions
+from domain.deployment import RevisionState, TrafficTarget
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRevision:
+    """What is stored of a revision. `agent` is the agent's name, `label` the version's semver."""
+
+    name: str
+    agent: str
+    number: int
+    digest: str
+    label: str
+    state: RevisionState
+    problem: dict[str, Any] | None
+    created_at: datetime
+
+
+def page(session: ReadSession, agent: str, *, after: str | None, limit: int) -> list[StoredRevision]:
+    """Of one agent (its id), newest first; `after` is the name of the last one before."""
+    query = _all().where(revisions.c.agent == agent).order_by(revisions.c.name.desc()).limit(limit)
+    return _read(session, query.where(revisions.c.name < after) if after is not None else query)
+
+
+def find(session: ReadSession, agent: str, name: str) -> StoredRevision | None:
+    found = _read(session, _all().where(revisions.c.agent == agent, revisions.c.name == name))
+    return found[0] if found else None
+
+
+def current(session: ReadSession, agents_ids: Sequence[str]) -> list[StoredRevision]:
+    """All that are not retired, of these agents, newest first."""
+    chosen = revisions.c.agent.in_(agents_ids) & (revisions.c.state != RevisionState.RETIRED)
+    return _read(session, _all().where(chosen).order_by(revisions.c.number.desc()))
+
+
+def traffic_of(session: ReadSession, agents_ids: Sequence[str]) -> dict[str, list[TrafficTarget]]:
+    """Agent (id) to how its calls are split, in the order that was asked for."""
+    split: dict[str, list[TrafficTarget]] = {agent: [] for agent in agents_ids}
+    query = select(traffic).where(traffic.c.agent.in_(agents_ids)).order_by(traffic.c.position)
+    for row in session.execute(query):
+        split[row.agent].append(TrafficTarget(row.revision, row.percent, row.tag))
+    return split
+
+
+def _all() -> Select[Any]:
+    same_version = (versions.c.agent == revisions.c.agent) & (versions.c.digest == revisions.c.version)
+    return (
+        select(
+            revisions.c.name,
+            agents.c.name.label("agent"),
+            revisions.c.number,
+            revisions.c.version.label("digest"),
+            versions.c.label,
+            revisions.c.state,
+            revisions.c.problem,
+            revisions.c.created_at,
+        )
+        .join(agents, revisions.c.agent == agents.c.id)
+        .join(versions, same_version)
+    )
+
+
+def _read(session: ReadSession, query: Select[Any]) -> list[StoredRevision]:
+    return [
+        StoredRevision(
+            name=row.name,
+            agent=row.agent,
+            number=row.number,
+            digest=row.digest,
+            label=row.label,
+            state=RevisionState(row.state),
+            problem=row.problem,
+            created_at=row.created_at,
+        )
+        for row in session.execute(query)
+    ]

@@ -1,0 +1,1 @@
+"""Secrets: values by name that can be set, used and removed, but never read back."""
