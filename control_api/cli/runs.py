@@ -164,9 +164,9 @@ def cancel(cli: Cli, run: str) -> None:
 @output_option
 @pass_cli
 def retry(cli: Cli, run: str) -> None:
-    """Run it again: the same input, as a new run."""
+    """Give a failed run another attempt, with the same input."""
     found = cli.connect().post(f"/runs/{segment(run)}/retry")
-    cli.terminal.data(found, lambda: f"Started {found['id']}; follow it with `orchestrator runs follow {found['id']}`")
+    cli.terminal.data(found, f"{run} is tried again; follow it with `orchestrator runs follow {run}`")
 
 
 def _state(run: dict[str, Any]) -> str:

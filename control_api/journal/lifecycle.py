@@ -61,8 +61,8 @@ def wait(
     ledger.record(run, "run.waiting", data={"reason": reason, "until": until, **data}, content=content)
 
 
-def finish(ledger: Ledger, run: Run, ending: Ending, *, content: bytes | None = None) -> None:
-    """End the run, and let the next one of its session begin."""
+def finish(ledger: Ledger, run: Run, ending: Ending, *, content: bytes | None = None, **data: Any) -> None:
+    """End the run, and let the next one of its session begin. `data` goes into the event."""
     state = RunState(ending["state"])
     _move(run, state)
     run.ended_at = ledger.now
@@ -72,7 +72,8 @@ def finish(ledger: Ledger, run: Run, ending: Ending, *, content: bytes | None = 
     run.answer = dumps(answer) if answer else None
     run.problem = dumps(problem) if problem else None
     run.usage = dumps(usage) if usage else None
-    ledger.record(run, f"run.{state}", data={"status": run.status, "attempt": run.attempt}, content=content)
+    data = {"status": run.status, "attempt": run.attempt, **({"problem": problem} if problem else {}), **data}
+    ledger.record(run, f"run.{state}", data=data, content=content)
     if run.session is not None:
         wake_session(ledger, run)
 
@@ -116,7 +117,7 @@ def lose(ledger: Ledger, run: Run, *, why: str) -> None:
             code="executor_lost",
             hint="It may need more memory than resources.memory, or exit by itself: see the agent's logs.",
         )
-        finish(ledger, run, failed(problem))
+        finish(ledger, run, failed(problem), attempt_state=AttemptState.LOST, why=why)
         return
     delay = float(2 ** (run.lost_count - 1) - 1)  # at once, then after 1 and 3 seconds
     ended: dict[str, Any] = {"attempt": run.attempt, "attempt_state": AttemptState.LOST, "why": why}

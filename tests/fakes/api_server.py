@@ -235,7 +235,7 @@ class FakePlatform:
         return json_reply(self._run(run))
 
     def retry_run(self, request: Received, run: str) -> Reply:
-        return json_reply({**self._run(run), "state": "waiting"}, 201)
+        return json_reply({**self._run(run), "state": "waiting"}, 202)
 
     def put_secret(self, request: Received, name: str) -> Reply:
         self.secrets[name] = request.json()["value"]

@@ -75,7 +75,7 @@ def test_following_a_run_that_fails_fails(orchestrator: Orchestrator, platform: 
 
 def test_a_run_is_cancelled_and_retried(orchestrator: Orchestrator) -> None:
     assert orchestrator("runs", "cancel", RUN).out == f"Asked {RUN} to stop\n"
-    assert orchestrator("runs", "retry", RUN).out.startswith(f"Started {RUN}; follow it")
+    assert orchestrator("runs", "retry", RUN).out.startswith(f"{RUN} is tried again; follow it")
     assert orchestrator("runs", "cancel", "none").code == 1
 
 
