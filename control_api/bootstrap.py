@@ -16,7 +16,7 @@ from uv import find_uv_bin
 
 from control_api.agents.service import AgentsService
 from control_api.app import create_app
-from control_api.authorization import Credentials
+from control_api.authorization import PERMISSIONS, Credential, Credentials
 from control_api.backups.service import BackupService
 from control_api.builds.service import BuildsService
 from control_api.changes import Changes, agent_topic
@@ -124,12 +124,7 @@ class Server:
             settings=_instance_settings(settings),
             supervisor_handlers=sandbox.handlers,
         )
-        self.platform.set_credentials(
-            [
-                {"digest": one.digest, "organization": one.organization, "permissions": sorted(one.permissions)}
-                for one in credentials.all()
-            ]
-        )
+        self.platform.set_credentials([_for_gateway(credential) for credential in credentials.all()])
         uv = find_uv_bin()
         builder = Environments(
             home=home,
@@ -241,6 +236,12 @@ class Server:
         identity = Identity(organization, fields["agent"], fields["revision"], fields["instance"])
         token, expires = self._tokens.mint(identity)
         return Message({"journal_token": token, "expires": expires, "secrets": values})
+
+
+def _for_gateway(credential: Credential) -> dict[str, object]:
+    """A credential as the gateway knows it: what it may do, spelled out."""
+    permissions = sorted(permission for permission in PERMISSIONS if credential.may(permission))
+    return {"digest": credential.digest, "organization": credential.organization, "permissions": permissions}
 
 
 def _instance_settings(settings: Settings) -> dict[str, object]:
