@@ -42,10 +42,10 @@ REFUSALS = ("input_check_error", "input_validation_error")  # types of errors th
 
 
 def load(target: object, start: InstanceStart) -> Agent:
-    """Raises `Problem` (`entrypoint_wrong_framework`) for anything but an Agent, a Team or a Workflow."""
+    """Raises `AgentError` (`entrypoint_wrong_framework`) for anything but an Agent, a Team or a Workflow."""
     kind = next((kind for kind in KINDS if isinstance(target, kind)), None)
     if kind is None:
-        raise Unprocessable(
+        raise AgentError(
             f"{start.entrypoint} is a {type(target).__name__}, not an Agent, Team or Workflow of Agno",
             code="entrypoint_wrong_framework",
             hint="Name a variable that holds one, or change `framework` in agent.yaml.",

@@ -38,6 +38,11 @@ class RecordedCall:
             self._step = active.run.start_step(name, kind, input=shown, parent=parent, call=self.identity)
 
     @property
+    def step(self) -> str | None:
+        """The identity of its step; None if the call is answered."""
+        return self._step.id if self._step is not None else None
+
+    @property
     def idempotency_key(self) -> str:
         """The same for every attempt of this call of this run, and no other."""
         digest = str(self.identity["digest"])[:32]
@@ -46,7 +51,7 @@ class RecordedCall:
     async def succeed(self, result: Any, **data: Any) -> None:
         """Record the result. Returns after the commit, so before anything can act on it."""
         assert self._step is not None
-        await self._step.succeed(result, **data)
+        await self._active.on_loop(self._step.succeed(result, **data))
 
     def succeed_blocking(self, result: Any, **data: Any) -> None:
         """`succeed` for blocking code. In the event loop's own thread it cannot wait, and the commit follows."""
@@ -59,7 +64,7 @@ class RecordedCall:
     async def fail(self, error: BaseException, **data: Any) -> None:
         self._give_back()
         if self._step is not None:
-            await self._step.fail(error, **data)
+            await self._active.on_loop(self._step.fail(error, **data))
 
     def fail_blocking(self, error: BaseException, **data: Any) -> None:
         if self._active.in_loop:

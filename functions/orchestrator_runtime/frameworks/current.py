@@ -49,6 +49,12 @@ class Active:
             raise RuntimeError("blocking here would stop the event loop: use the asynchronous twin of this call")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
+    async def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work` on the run's loop, from whichever loop this is: a framework's threads may have their own."""
+        if self.in_loop:
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
     def later(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do `work` on the run's loop without waiting for it; `settle` does. May be called from any thread."""
         if self.in_loop:

@@ -26,6 +26,19 @@ SERVER = (
     "uvloop",
 )
 
+OPENAI = (
+    "openai",
+    "openai.lib.streaming.chat",
+    "openai.resources",
+    "openai.lib._chat_completion_resources",
+    "openai.resources.chat.chat",
+    "openai.resources.responses",
+    "anyio._backends._asyncio",
+    "httpcore",
+    "httpcore2",
+)
+"""Its SDK, and what that imports with its first request: of the two HTTP clients, the one that this version has."""
+
 FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "plain": ("orchestrator_runtime.frameworks.plain",),
     "langgraph": (
@@ -57,25 +70,31 @@ FRAMEWORKS: dict[str, tuple[str, ...]] = {
         "crewai",
         "crewai.crew",
         "crewai.flow.flow",
+        "crewai.hooks.contexts",
         "crewai.llm",
+        "crewai.llms.cache",
+        "crewai.llms.providers.openai.completion",
+        "crewai.skills.tool",
         "crewai.tools",
         "litellm",
-        "openai",
-        "openai.resources",
-        "openai.resources.chat",
+        *OPENAI,
     ),
     "agno": (
         "orchestrator_runtime.frameworks.agno",
         "agno.agent",
+        "agno.agent._hooks",
+        "agno.agent._response",
+        "agno.agent._telemetry",
+        "agno.offload",
         "agno.team",
         "agno.tools",
         "agno.workflow",
         "agno.models.openai",
         "agno.models.anthropic",
-        "openai",
-        "openai.resources",
-        "openai.resources.chat",
+        "agno.utils.callables",
+        "agno.utils.json_schema",
         "anthropic",
+        *OPENAI,
     ),
 }
 
