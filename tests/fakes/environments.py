@@ -59,6 +59,7 @@ def run_tests(python: Path, *files: Path) -> None:
     Their warnings are shown and not raised: they are the frameworks', and not ours to mend.
     """
     options = ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default"]
+    options.append(f"--confcutdir={files[0].parent}")  # fixtures further up need what only the project's own has
     command = [str(python), "-m", "pytest", *options, *map(str, files)]
     done = subprocess.run(
         command,
