@@ -78,7 +78,7 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A caller may close its sending half and still want the answer.
 
-        While its call waits for an instance it has gone, as for Knative's activator: those who leave an overloaded queue
+        While its call waits for an instance it has gone, as for Knative's activator: who leaves an overloaded queue
         must not be worked for.
         """
         self._eof = True

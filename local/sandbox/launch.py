@@ -79,12 +79,12 @@ def _become_program(order: Order) -> None:
     spec = order.spec
     uid, gid = (os.getuid(), os.getgid()) if spec.uid is None else (spec.uid, spec.uid)
     enter_private_root(spec, uid=uid, gid=gid)
+    limits.be_first_to_go()  # what root has raised, nobody below lowers again
     if spec.uid is not None:
         privileges.become(spec.uid)
         namespaces.enter_user_namespace()
     privileges.die_with_parent()
     os.setsid()
-    limits.be_first_to_go()
     limits.hold_to_cpus(order.cpus)
     limits.apply(spec.limits)
     privileges.drop_capabilities()

@@ -47,10 +47,11 @@ class Warm:
 
 
 class Sandboxes:
-    """The zygotes of this machine, and the builds that run on it."""
+    """The zygotes of this machine, and the builds that run on it. `server`: see `Origin`."""
 
-    def __init__(self, home: Home, *, egress: EgressOffers, clock: Clock) -> None:
+    def __init__(self, home: Home, *, egress: EgressOffers, clock: Clock, server: str | None = None) -> None:
         self._home = home
+        self._server = server
         self._egress = egress
         self._clock = clock
         self._confinement = Confinement()
@@ -62,10 +63,13 @@ class Sandboxes:
         self._watching: set[asyncio.Task[None]] = set()
         self._builds: dict[tuple[Peer, str], asyncio.Task[int]] = {}
         self._build_count = 0
+        self._protections: Mapping[str, str] | None = None
 
     def protections(self) -> Mapping[str, str]:
-        """What holds sandboxes here: protection -> in force, or missing and why."""
-        return protections(self._confinement.groups)
+        """What holds sandboxes here: protection -> in force, or missing and why. Tried once: it costs processes."""
+        if self._protections is None:
+            self._protections = protections(self._confinement.groups)
+        return self._protections
 
     async def warm(self, organization: str, environment: Mapping[str, Any], framework: str) -> None:
         """Make a zygote ready to fork."""
@@ -156,6 +160,7 @@ class Sandboxes:
             python=str(environment["python"]),
             preload=(place.framework,),
             binds=(Bind(str(self._home.journal_socket), JOURNAL_SOCKET),),
+            server=self._server,
         )
         try:
             zygote = await Zygote.start(origin, confinement=self._confinement)
