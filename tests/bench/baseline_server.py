@@ -33,7 +33,7 @@ def main() -> None:
     sys.path.insert(0, ".")
     call = CALL[framework](importlib.import_module("agent"))
 
-    async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def application(_: dict[str, Any], receive: Receive, send: Send) -> None:
         body = b""
         more = True
         while more:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -179,14 +179,15 @@ def commit() -> str:
     return described.stdout.strip() or "unknown"
 
 
-class Say(Protocol):
-    """Prints a text as a line of its own."""
-
-    def __call__(self, text: str, /) -> object: ...
-
-
-def run(benchmark: Benchmark, *, others: Iterable[Benchmark], only_prepare: bool, say: Say, root: Path = BENCH) -> None:
-    """Prepare, and unless only that is wanted measure and print; the JSON object comes last.
+def run(
+    benchmark: Benchmark,
+    *,
+    others: Iterable[Benchmark],
+    only_prepare: bool,
+    say: Callable[[str], object],
+    root: Path = BENCH,
+) -> None:
+    """Prepare, and unless only that is wanted measure and print, line by line; the JSON object comes last.
 
     The platforms of other benchmarks are stopped first, so that they do not disturb; its own are left running by a
     preparation, as what was warmed or has reached zero is part of it, and stopped after a measurement.
