@@ -56,17 +56,17 @@ def _description(agent: dict[str, Any], revisions: list[dict[str, Any]]) -> str:
             ("scale", flat(agent.get("scale"))),
             ("traffic", traffic_words(agent.get("traffic") or [])),
             ("updated", ago(agent.get("updated_at"))),
+            ("protections", protection_words(revisions)),
         )
     )
     listed = table(
-        ("revision", "version", "state", "instances", "protections", "problem"),
+        ("revision", "version", "state", "instances", "problem"),
         (
             (
                 r.get("name"),
                 r.get("version"),
                 r.get("state"),
                 r.get("ready_instances"),
-                flat(r.get("protections")),
                 (r.get("problem") or {}).get("detail"),
             )
             for r in revisions
@@ -81,6 +81,13 @@ def flat(values: Any) -> str:
     if not isinstance(values, dict):
         return "" if values is None else str(values)
     return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+
+
+def protection_words(revisions: list[dict[str, Any]]) -> str:
+    """What holds the sandboxes of this machine; only what is missing is spelled out."""
+    found: dict[str, str] = next((r["protections"] for r in revisions if r.get("protections")), {})
+    missing = {name: state for name, state in found.items() if not state.startswith("in force")}
+    return flat(missing) or ("all in force" if found else "")
 
 
 def traffic_words(targets: list[dict[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -28,7 +29,7 @@ def logs(cli: Cli, name: str, follow: bool, revision: str | None, run: str | Non
 
 
 def log_lines(client: Client, path: str, *, follow: bool, revision: str | None = None) -> Iterator[dict[str, Any]]:
-    """The lines, oldest first: {at, instance, stream, run, line}."""
+    """The lines, oldest first: {at (seconds since the epoch), instance, stream, run, line}."""
     for event in client.follow(path, revision=revision, follow=True if follow else None):
         value = event.value()
         if isinstance(value, dict) and "line" in value:
@@ -36,6 +37,6 @@ def log_lines(client: Client, path: str, *, follow: bool, revision: str | None =
 
 
 def log_text(line: dict[str, Any]) -> str:
-    """One line for people: the time of day, the instance's short name, the text."""
-    at = str(line.get("at", ""))[11:19]
-    return f"{at}  {str(line.get('instance', ''))[-8:]}  {line.get('line', '')}".rstrip()
+    """One line for people: the time of day in UTC, the instance's short name, the text."""
+    at = datetime.fromtimestamp(line["at"], UTC)
+    return f"{at:%H:%M:%S}  {str(line.get('instance', ''))[-8:]}  {line.get('line', '')}".rstrip()

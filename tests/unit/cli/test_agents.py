@@ -31,11 +31,17 @@ def test_a_description_shows_revisions_traffic_and_protections(
     failed = {**create_revision("triage", 2), "state": "failed", "problem": {"detail": "It exits"}}
     platform.agents["triage"]["revisions"] = [failed, create_revision("triage", 1)]
     said = orchestrator("describe", "triage").out
-    assert "traffic    triage-00001 100 %" in said
-    assert "namespaces in force" in said
+    assert "traffic      triage-00001 100 %" in said
+    assert "protections  all in force" in said
     assert "It exits" in said
     described = orchestrator("describe", "triage", "-o", "json").json()
     assert [revision["name"] for revision in described["revisions"]] == ["triage-00002", "triage-00001"]
+
+
+def test_a_missing_protection_is_spelled_out(orchestrator: Orchestrator, platform: FakePlatform) -> None:
+    found = {"namespaces": "in force", "own host uid": "missing: not root"}
+    platform.agents["triage"]["revisions"][0]["protections"] = found
+    assert "protections  own host uid missing: not root\n" in orchestrator("describe", "triage").out
 
 
 def test_deleting_needs_a_yes(orchestrator: Orchestrator, platform: FakePlatform) -> None:

@@ -109,7 +109,7 @@ def test_a_secret_is_never_taken_from_the_command_line_and_never_empty(
     assert platform.secrets == {}
 
 
-LINE = {"at": MOMENT, "instance": "triage-00001-abcd1234", "stream": "stdout", "line": "hello"}
+LINE = {"at": 1795528800.0, "instance": "triage-00001-abcd1234", "stream": "stdout", "line": "hello"}
 
 
 def test_a_log_is_printed_from_json_lines(orchestrator: Orchestrator, platform: FakePlatform) -> None:
