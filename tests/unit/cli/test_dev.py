@@ -11,7 +11,7 @@ from control_api.cli.client import Client
 from control_api.cli.dev import Snapshot, changes, show_log, snapshot, try_deploy
 from control_api.cli.terminal import Terminal
 from orchestrator_runtime.contract.errors import Unavailable, Unprocessable
-from tests.fakes.api_server import MOMENT, TOKEN, FakePlatform, event_stream
+from tests.fakes.api_server import TOKEN, FakePlatform, event_stream
 
 A: Snapshot = (("agent.py", 1, 1, False),)
 B: Snapshot = (("agent.py", 2, 2, False),)
