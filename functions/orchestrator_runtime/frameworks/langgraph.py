@@ -23,7 +23,7 @@ from langgraph.pregel import Pregel
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
-from orchestrator_runtime.contract.errors import BadInput, Unprocessable
+from orchestrator_runtime.contract.errors import AgentError, BadInput, Unprocessable
 from orchestrator_runtime.contract.instance import InstanceStart
 from orchestrator_runtime.frameworks import recording, values
 from orchestrator_runtime.frameworks.adapter import Agent, Answer, Call
@@ -40,20 +40,20 @@ MISFITS = (ValueError, TypeError, NotImplementedError, InvalidUpdateError)
 
 
 def load(target: object, start: InstanceStart) -> Agent:
-    """Raises `Unprocessable` (`entrypoint_wrong_framework`, `graph_invalid`)."""
+    """Raises `AgentError` (`entrypoint_wrong_framework`, `graph_invalid`)."""
     recording.install()
     record_tools()
     if isinstance(target, StateGraph):
         try:
             target = target.compile()
         except ValueError as error:
-            raise Unprocessable(
+            raise AgentError(
                 f"The graph {start.entrypoint} cannot be compiled: {error}",
                 code="graph_invalid",
                 hint="Give every edge a node to end at, and the graph an edge from START.",
             ) from error
     if not isinstance(target, Pregel):
-        raise Unprocessable(
+        raise AgentError(
             f"{start.entrypoint} is a {type(target).__name__}, and no graph of LangGraph",
             code="entrypoint_wrong_framework",
             hint="Name a StateGraph, a compiled graph or a function decorated with @entrypoint; "
@@ -113,6 +113,9 @@ class LangGraphAgent:
             raise self._misfit(f"The agent cannot take the input: {error}") from error  # its reducers got it first
         if interrupts is not None:
             raise _interrupted(interrupts)
+        outputs = graph.output_channels
+        if isinstance(outputs, list) and isinstance(result, Mapping):  # the stream has the whole state
+            result = {name: result[name] for name in outputs if name in result}
         return values.to_answer(result)
 
     def _config(self, call: Call, steps: Steps) -> RunnableConfig:

@@ -18,7 +18,7 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
-from orchestrator_runtime.contract.errors import BadInput, Unprocessable
+from orchestrator_runtime.contract.errors import AgentError, BadInput, Unprocessable
 from orchestrator_runtime.frameworks.adapter import Input
 from orchestrator_runtime.frameworks.langgraph import load
 from tests.fakes.model_server import ModelServer, model_server
@@ -73,7 +73,7 @@ async def test_a_function_of_the_functional_api_runs_on_any_json() -> None:
 
 
 async def test_what_is_no_graph_is_refused() -> None:
-    with pytest.raises(Unprocessable) as refused:
+    with pytest.raises(AgentError) as refused:
         load(plus, graphs.START)
     assert refused.value.code == "entrypoint_wrong_framework"
     assert "framework: plain" in refused.value.hint
@@ -82,7 +82,7 @@ async def test_what_is_no_graph_is_refused() -> None:
 async def test_a_graph_that_cannot_be_compiled_is_refused() -> None:
     graph = StateGraph(Count)
     graph.add_edge("nowhere", END)
-    with pytest.raises(Unprocessable) as refused:
+    with pytest.raises(AgentError) as refused:
         load(graph, graphs.START)
     assert refused.value.code == "graph_invalid"
 
@@ -159,6 +159,17 @@ async def test_a_function_needs_an_input() -> None:
     with pytest.raises(BadInput) as refused:
         await run(squares, given=Input(b""))
     assert refused.value.code == "input_missing"
+
+
+async def test_only_what_the_output_schema_names_is_answered() -> None:
+    class Total(TypedDict):
+        n: int
+
+    graph = StateGraph(Count, output_schema=Total)
+    graph.add_node(plus)
+    graph.set_entry_point("plus")
+    assert await run(graph, {"n": 1}) == {"n": 2}
+    assert ("updates", {"plus": {"n": 2, "log": ["plus at 1"]}}) in await stream(graph, {"n": 1})
 
 
 async def test_a_node_finds_the_attributes_of_its_event() -> None:
