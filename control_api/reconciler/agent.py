@@ -50,6 +50,7 @@ class AgentReconciler:
         self._name = name
         self._woken = woken
         self._tools = tools
+        self._told: DesiredAgent | None = None
         self._manifests: dict[str, Manifest] = {}  # of versions; they never change
 
     async def run(self) -> None:
@@ -138,14 +139,22 @@ class AgentReconciler:
         keep, retired = served(stored.records, stored.traffic, with_open_runs=open_runs, kept=tools.kept)
         if retired:
             await tools.database.write(lambda session: steps.retire(session, organization, retired))
-        if not keep:
-            await tools.platform.remove(organization, agent)
-            return ()
         rows = [stored.revisions[name] for name in keep]
         revisions = tuple(desired.revision(row, self._name, self._manifest(row), tools.home) for row in rows)
-        await tools.platform.deploy(DesiredAgent(organization, agent, revisions, tuple(stored.traffic)))
+        await self._tell(DesiredAgent(organization, agent, revisions, tuple(stored.traffic)))
         needed, _ = served(stored.records, stored.traffic, with_open_runs=frozenset(), kept=tools.kept)
         return [stored.open_runs[name] for name in keep if name not in needed]
+
+    async def _tell(self, wanted: DesiredAgent) -> None:
+        """Tell the platform, unless it has been told; an agent without a revision is not served at all."""
+        if wanted == self._told:
+            return
+        if wanted.revisions:
+            await self._tools.platform.deploy(wanted)
+        else:
+            await self._tools.platform.remove(*self._name)
+        self._told = wanted
+        self._tools.changes.publish(agent_topic(*self._name))
 
     async def _rest(self, lingering: Sequence[str]) -> None:
         """Until something has changed, or one of the runs has ended and its revision may leave the platform."""

@@ -19,6 +19,7 @@ class FakePlatform:
         self.failing: dict[str, dict[str, Any]] = {}  # revision or version digest -> the problem its probe ends with
         self.observed: dict[str, RevisionStatus] = {}  # revision -> what `describe` says of it
         self.living: list[dict[str, Any]] = []  # instances of all agents
+        self.probing = asyncio.Event()  # set when a probe has begun
         self.hold = asyncio.Event()  # cleared, it keeps probes waiting
         self.hold.set()
         self.lines: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
@@ -30,6 +31,7 @@ class FakePlatform:
 
     async def probe(self, organization: str, revision: str) -> RevisionStatus:
         self.probed.append(revision)
+        self.probing.set()
         await self.hold.wait()
         found = [
             one
