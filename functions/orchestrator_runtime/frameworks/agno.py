@@ -71,10 +71,13 @@ class _Agent:
             active.place = steps.place
             with agno_calls.keeping(steps):
                 try:
-                    return await self._run(call, prompt, steps)
+                    answer = await self._run(call, prompt, steps)
                 except Exception as error:
-                    await steps.fail_open(error)
+                    await steps.end_open(error)
                     raise
+                else:
+                    await steps.end_open()
+                    return answer
                 finally:
                     await active.settle()
 
@@ -127,7 +130,7 @@ class _Agent:
                 await call.emit(event.event, _as_json(event))
             if is_own:
                 _raise_if_bad(event, event.event)
-                final = event if event.event == "WorkflowCompleted" else final
+                final = getattr(event, "run_output", None) or final  # of a workflow
         if final is None:
             raise AgentError("The agent ended without an output", code="agent_failed")
         return final

@@ -37,7 +37,7 @@ class Steps:
 
     def __init__(self, active: Active) -> None:
         self._active = active
-        self._open: dict[str, Step] = {}
+        self._open: dict[str, tuple[Step, StepKind]] = {}
         self._lock = threading.Lock()
 
     def place(self) -> tuple[str, str | None]:
@@ -50,24 +50,27 @@ class Steps:
         """Begin a step unless it has begun. `parents`: the first of them that is open is the parent."""
         with self._lock:
             if key not in self._open:
-                parent = next((self._open[one].id for one in parents if one in self._open), None)
-                self._open[key] = self._active.run.start_step(name, kind, input=shown, parent=parent)
+                parent = next((self._open[one][0].id for one in parents if one in self._open), None)
+                self._open[key] = self._active.run.start_step(name, kind, input=shown, parent=parent), kind
 
     def take(self, key: str) -> Step | None:
         """The step, which is no longer open then."""
         with self._lock:
-            return self._open.pop(key, None)
+            return self._open.pop(key, (None, None))[0]
 
-    async def fail_open(self, error: BaseException) -> None:
+    async def end_open(self, error: BaseException | None = None) -> None:
+        """End those of whose end no event told: of a team that keeps its members' to itself, steps that were skipped."""
         with self._lock:
             left, self._open = list(self._open.values()), {}
-        for step in reversed(left):
-            await step.fail(error)
+        for step, kind in reversed(left):
+            if error is not None or kind is StepKind.NODE:
+                await step.fail(error or AgnoFailedError("It did not complete, and the workflow went on"))
+            else:
+                await step.succeed()
 
     def _id(self, key: str | None) -> str | None:
         with self._lock:
-            step = self._open.get(key or "")
-        return None if step is None else step.id
+            return self._open[key][0].id if key in self._open else None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mimetypes
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav", "x-m
 
 @dataclass(slots=True)
 class Prompt:
-    """`message` is a text or any JSON value; `rest` are the members of the input that came beside it."""
+    """`message`: a text, a list of messages, or for a schema any JSON value; `rest`: members that came beside it."""
 
     message: Any = None
     rest: dict[str, Any] = field(default_factory=dict)
@@ -55,7 +56,7 @@ def read_prompt(given: Input, *, whole: bool = False) -> Prompt:
         name = next((name for name in MESSAGE_MEMBERS if name in value), None)
         prompt.rest = {key: member for key, member in value.items() if key != name} if name else {}
         value = value[name] if name else value or None
-    prompt.message = value if value is not None else _query(given, MESSAGE_MEMBERS)
+    prompt.message = _query(given, MESSAGE_MEMBERS) if value is None else value if whole else _said(value)
     if prompt.message is None:
         if not prompt.media():
             raise BadInput(
@@ -65,6 +66,12 @@ def read_prompt(given: Input, *, whole: bool = False) -> Prompt:
             )
         prompt.message = "See what is attached."
     return prompt
+
+
+def _said(value: Any) -> Any:
+    """A text or a conversation as it is; any other value as JSON, which Agno would not send."""
+    is_conversation = isinstance(value, list) and all(isinstance(one, dict) and "role" in one for one in value)
+    return value if isinstance(value, str) or (value and is_conversation) else json.dumps(value, ensure_ascii=False)
 
 
 def _take_parts(prompt: Prompt, parts: tuple[Part, ...]) -> dict[str, Any] | None:
