@@ -23,7 +23,8 @@ from orchestrator_runtime.frameworks.adapter import Answer, Input, Part
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 BINARY = "application/octet-stream"
-EVENT = "application/cloudevents+json"
+EVENT_TYPES = "application/cloudevents"
+EVENT = f"{EVENT_TYPES}+json"
 FORM = "application/x-www-form-urlencoded"
 EVENT_PREFIX = "ce-"
 REQUIRED_ATTRIBUTES = ("specversion", "id", "source", "type")
@@ -49,10 +50,10 @@ def create_input(
     """
     headers = headers or {}
     parts: tuple[Part, ...] = ()
-    if content_type.startswith("application/cloudevents"):
+    if content_type.startswith(EVENT_TYPES):
         body, content_type, attributes = _structured_event(body, content_type)
-    elif f"{EVENT_PREFIX}specversion" in headers:
-        attributes = _binary_event(headers, content_type)
+    elif attributes or (attributes := event_attributes(headers)):
+        attributes = _checked({**attributes, "datacontenttype": content_type} if content_type else {**attributes})
     elif content_type.startswith("multipart/"):
         parts = split_multipart(body, content_type)
     return Input(
@@ -65,6 +66,14 @@ def create_input(
         query=query,
         headers=headers,
     )
+
+
+def event_attributes(headers: Mapping[str, str]) -> dict[str, str]:
+    """The context attributes of an event in binary form, whose headers are percent-encoded; empty for no event."""
+    if f"{EVENT_PREFIX}specversion" not in headers:
+        return {}
+    start = len(EVENT_PREFIX)
+    return {name[start:]: unquote(value) for name, value in headers.items() if name.startswith(EVENT_PREFIX)}
 
 
 def decode(given: Input) -> Any:
@@ -190,13 +199,6 @@ def _structured_event(body: bytes, content_type: str) -> tuple[bytes, str, dict[
     if isinstance(data, str) and not is_json(kind):
         return data.encode(), kind, attributes
     return json.dumps(data, ensure_ascii=False).encode(), kind, attributes
-
-
-def _binary_event(headers: Mapping[str, str], content_type: str) -> dict[str, Any]:
-    """Attributes from headers, whose values are percent-encoded."""
-    start = len(EVENT_PREFIX)
-    attributes = {name[start:]: unquote(value) for name, value in headers.items() if name.startswith(EVENT_PREFIX)}
-    return _checked({**attributes, "datacontenttype": content_type} if content_type else attributes)
 
 
 def _checked(attributes: dict[str, Any]) -> dict[str, Any]:

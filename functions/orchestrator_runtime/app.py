@@ -1,0 +1,318 @@
+"""The ASGI application of an instance: from a request to an admission, and from an outcome to an answer.
+
+Any path and method is the agent's. Every call must prove that the platform makes it, and is admitted by the journal
+before the agent hears of it. A caller that goes away ends nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+from pydantic_core import to_json
+
+from orchestrator_runtime.attempt import CANCELLED, Attempt, Outcome, recorded
+from orchestrator_runtime.contract import headers as names
+from orchestrator_runtime.contract.errors import PROBLEM_CONTENT_TYPE, Problem, TooLarge, Unauthenticated
+from orchestrator_runtime.contract.ids import uuid7
+from orchestrator_runtime.contract.instance import InstanceStart
+from orchestrator_runtime.frameworks import values
+from orchestrator_runtime.frameworks.adapter import Agent, Answer, Input
+from orchestrator_runtime.journal import JournalClient
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+EVENT_STREAM = "text/event-stream"
+ABORT = "orchestrator.abort"  # extension of the scope: break the connection, so that no answer is taken for one
+ADMISSION_PATIENCE = 30.0  # seconds that a call waits for a journal that is away
+NOT_OURS_TO_SEND = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "trailer"})
+
+
+class App:
+    """`end_output(run)` is called after each run that has ended here, `on_idle()` whenever no call is left.
+
+    `on_stuck(run)`: its code does not stop though it was told to. `client` is to be run in the event loop.
+    """
+
+    def __init__(
+        self,
+        start: InstanceStart,
+        *,
+        journal: str,
+        redact: Callable[[str], str],
+        end_output: Callable[[str], None],
+        on_idle: Callable[[], None],
+        on_stuck: Callable[[str], None],
+    ) -> None:
+        self.calls = 0
+        self.agent: Agent  # is loaded after this was made
+        self.client = JournalClient(start.journal_token, on_cancel=self._cancel, path=journal)
+        self._start = start
+        self._redact = redact
+        self._end_output = end_output
+        self._on_idle = on_idle
+        self._on_stuck = on_stuck
+        self._token = start.call_token.encode()
+        self._attempts: dict[str, Attempt] = {}
+
+    def _cancel(self, run: str) -> None:
+        if run in self._attempts:
+            self._attempts[run].stop(CANCELLED)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.calls += 1
+        reply = Reply(scope, receive, send)
+        try:
+            await self._answer(Request(scope), receive, reply)
+        except Problem as problem:
+            await reply.problem(problem)
+        finally:
+            self.calls -= 1
+            if self.calls == 0:
+                self._on_idle()
+
+    async def _answer(self, request: Request, receive: Receive, reply: Reply) -> None:
+        reply.add(names.CORRELATION_ID, request.correlation)
+        if not hmac.compare_digest(request.headers.get(names.CALL_TOKEN, "").encode(), self._token):
+            raise Unauthenticated(
+                "This call does not come from the platform",
+                code="call_token_invalid",
+                hint="Call the agent at the platform's own address, /agents/NAME.",
+            )
+        body = await request.body(receive, limit=self._start.payload_limit)
+        admission = request.admission(body, deadline=self._start.timeout)
+        admitted = await self.client.call(
+            "admit", admission, b"" if request.dispatched else body, patience=ADMISSION_PATIENCE
+        )
+        fields = admitted.fields
+        run = fields["run"]
+        reply.add(names.RUN_ADDRESS, f"/api/v1/runs/{run}")
+        reply.add(names.RUN_ATTEMPT, str(fields["attempt"]))
+        if fields["outcome"] == "finished":
+            outcome = recorded(fields["ending"], admitted.body)
+        elif run in self._attempts and self._attempts[run].journal.epoch == fields["epoch"]:
+            outcome = await self._attempts[run].outcome  # the same call came twice
+        else:
+            if request.dispatched:
+                request = Request.dispatched_as(fields["request"], request)
+                body = admitted.body
+            outcome = await self._attempt(fields, request, body, reply)
+        answer = outcome.in_full()
+        if answer is not None:
+            await reply.answer(answer)
+        elif request.dispatched:
+            await reply.answer(Answer(status=204))
+        else:
+            await reply.abort()  # whoever forwards the call asks the journal for the answer of the next attempt
+
+    async def _attempt(self, admitted: Mapping[str, Any], request: Request, body: bytes, reply: Reply) -> Outcome:
+        run = admitted["run"]
+        attempt = self._attempts[run] = Attempt(
+            self.client,
+            admitted,
+            agent=self.agent,
+            redact=self._redact,
+            timeout=self._start.timeout,
+            grace=self._start.grace,
+            on_stuck=self._on_stuck,
+        )
+        try:
+            return await attempt.execute(partial(request.input, body), stream=request.stream, emit=reply.emit)
+        finally:
+            if self._attempts.get(run) is attempt:
+                del self._attempts[run]
+            self._end_output(run)
+
+
+class Request:
+    """The head of a request."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["raw_path"].decode("latin-1")
+        self.query: str = scope["query_string"].decode("latin-1")
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.content_type = self.headers.get("content-type", "")
+        self.attributes: Mapping[str, Any] | None = None
+        self.dispatched = self.headers.get(names.DISPATCH) == "1"
+        self.stream = EVENT_STREAM in self.headers.get("accept", "")
+        self.run = self.headers.get(names.RUN_ID) or uuid7()
+        self.correlation = self.headers.get(names.CORRELATION_ID) or self.run
+
+    @classmethod
+    def dispatched_as(cls, recorded_request: Mapping[str, Any], carrier: Request) -> Request:
+        """A request as it was recorded, which the platform sends by `carrier`."""
+        request = cls.__new__(cls)
+        request.__dict__.update(carrier.__dict__)
+        request.method = recorded_request.get("method", carrier.method)
+        request.path = recorded_request.get("path", carrier.path)
+        request.query = recorded_request.get("query", carrier.query)
+        request.content_type = recorded_request.get("content_type", carrier.content_type)
+        request.attributes = recorded_request.get("attributes")
+        return request
+
+    async def body(self, receive: Receive, *, limit: int) -> bytes:
+        """The whole body. Raises `TooLarge` (`payload_too_large`) as soon as it is."""
+        declared = self.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
+        message = await receive()
+        body = message.get("body", b"")
+        if message.get("more_body"):
+            pieces, size = [body], len(body)
+            while message.get("more_body"):
+                if size > limit:
+                    break
+                message = await receive()
+                pieces.append(message.get("body", b""))
+                size += len(pieces[-1])
+            body = b"".join(pieces)
+        if len(body) > limit:
+            raise _too_large(limit)
+        if message["type"] == "http.disconnect":
+            raise Problem("The request was broken off", code="request_incomplete")  # nobody hears it
+        return bytes(body)
+
+    def admission(self, body: bytes, *, deadline: float) -> dict[str, Any]:
+        """What the journal is asked; see `contract.journal.Admission`."""
+        headers = self.headers
+        request: dict[str, Any] = {
+            "method": self.method,
+            "path": self.path,
+            "query": self.query,
+            "content_type": self.content_type,
+        }
+        attributes = values.event_attributes(headers)
+        is_event = bool(attributes) or self.content_type.startswith(values.EVENT_TYPES)
+        if attributes:
+            request["attributes"] = attributes
+        fields: dict[str, Any] = {
+            "run": self.run,
+            "trigger": "event" if is_event else "http",
+            "request": request,
+            "deadline": deadline,
+            "correlation": self.correlation,
+        }
+        key = headers.get(names.IDEMPOTENCY_KEY)
+        if self.dispatched:
+            fields["dispatched"] = True
+        elif key:
+            fields["key"] = key
+            fields["fingerprint"] = fingerprint(self.method, self.path, self.query, body)
+        for name, header in (
+            ("session", names.SESSION),
+            ("traceparent", names.TRACEPARENT),
+            ("caller", names.CALLER),
+        ):
+            if header in headers:
+                fields[name] = headers[header]
+        return fields
+
+    def input(self, body: bytes) -> Input:
+        return values.create_input(
+            body,
+            content_type=self.content_type,
+            method=self.method,
+            path=unquote(self.path),
+            query=self.query,
+            headers={} if self.dispatched else _public(self.headers),
+            attributes=self.attributes,
+        )
+
+
+def fingerprint(method: str, path: str, query: str, body: bytes) -> str:
+    """What makes a request with an Idempotency-Key the same as another one."""
+    digest = hashlib.sha256(f"{method} {path}?{query}\n".encode())
+    digest.update(body)
+    return digest.hexdigest()
+
+
+class Reply:
+    """What goes back to the caller: one answer, or server-sent events of which the last is the answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._is_stream = False
+
+    def add(self, name: str, value: str) -> None:
+        """A header field of whatever will be answered."""
+        self._headers.append((name.encode("latin-1", "replace"), _one_line(value)))
+
+    async def emit(self, event: str, value: Any) -> None:
+        """Send one event now; `value` is JSON. Only for callers that take a stream."""
+        await self._send_event(event, to_json(value, fallback=str, inf_nan_mode="null"))
+
+    async def answer(self, answer: Answer) -> None:
+        if self._is_stream:
+            name = "problem" if answer.content_type == PROBLEM_CONTENT_TYPE else "result"
+            await self._send_event(name, _as_data(answer))
+            await self._send({"type": "http.response.body"})
+            return
+        body = b"" if answer.status in (204, 304) else answer.body
+        if body or answer.status not in (204, 304):
+            self.add("content-type", answer.content_type)
+            self.add("content-length", str(len(body)))
+        for name, value in answer.headers.items():
+            if name.lower() not in NOT_OURS_TO_SEND:
+                self.add(name, value)
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": self._headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def problem(self, problem: Problem) -> None:
+        answer = Outcome(problem=problem).in_full()
+        assert answer is not None
+        await self.answer(answer)
+
+    async def abort(self) -> None:
+        """Break the connection; there is no answer here."""
+        self._scope["extensions"][ABORT]()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _send_event(self, name: str, data: bytes) -> None:
+        if not self._is_stream:
+            self._is_stream = True
+            self.add("content-type", EVENT_STREAM)
+            self.add("cache-control", "no-store")
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        lines = b"\ndata: ".join(data.splitlines() or [b""])
+        event = b"event: %b\ndata: %b\n\n" % (_one_line(name), lines)
+        await self._send({"type": "http.response.body", "body": event, "more_body": True})
+
+
+def _as_data(answer: Answer) -> bytes:
+    """An answer as JSON, for the last event of a stream."""
+    if values.is_json(answer.content_type):
+        return answer.body or b"null"
+    if answer.content_type.startswith("text/"):
+        return json.dumps(answer.body.decode(errors="replace")).encode()
+    return to_json({"content_type": answer.content_type, "base64": answer.body}, bytes_mode="base64")
+
+
+def _public(headers: Mapping[str, str]) -> dict[str, str]:
+    """What an agent may see: not the token that proves who called it."""
+    return {name: value for name, value in headers.items() if name != names.CALL_TOKEN}
+
+
+def _one_line(value: str) -> bytes:
+    """A value that cannot end its own line."""
+    return value.translate({10: " ", 13: " ", 0: " "}).encode("latin-1", "replace")
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(
+        f"The body has more than {limit} bytes",
+        code="payload_too_large",
+        hint="Send less, or raise payload_limit in agent.yaml.",
+        limit=limit,
+    )
