@@ -38,6 +38,16 @@ class Changes:
                     del self._watchers[topic]
 
 
+async def any_set(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
+
+
 def agent_topic(organization: str, agent: str) -> str:
     return f"agent/{organization}/{agent}"
 

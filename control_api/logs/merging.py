@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
+AHEAD = 1000  # lines that are read before somebody takes them
+
 
 async def in_order(logs: Iterable[AsyncIterator[bytes]]) -> AsyncGenerator[bytes]:
     """The lines of logs that are each in order, by the time `at` in each line."""
@@ -37,10 +39,15 @@ def _moment(line: bytes) -> str:
 
 
 class Following:
-    """Logs that are read at the same time, each in a task of its own; more can be added while it goes on."""
+    """Logs that are read at the same time, each in a task of its own; more can be added while it goes on.
+
+    `grew` is set when there are lines to take. Who does not take them holds up the reading.
+    """
 
     def __init__(self) -> None:
-        self._lines: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1000)
+        self.grew = asyncio.Event()
+        self._lines: list[bytes] = []
+        self._taken = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def add(self, name: str, log: AsyncIterator[bytes]) -> None:
@@ -49,8 +56,12 @@ class Following:
     def __contains__(self, name: str) -> bool:
         return name in self._tasks
 
-    async def next(self) -> bytes:
-        return await self._lines.get()
+    def take(self) -> list[bytes]:
+        """What has come since the last time."""
+        self.grew.clear()
+        lines, self._lines = self._lines, []
+        self._taken.set()
+        return lines
 
     async def close(self) -> None:
         for task in self._tasks.values():
@@ -59,4 +70,8 @@ class Following:
 
     async def _pump(self, log: AsyncIterator[bytes]) -> None:
         async for line in log:
-            await self._lines.put(line)
+            self._lines.append(line)
+            self.grew.set()
+            while len(self._lines) >= AHEAD:
+                self._taken.clear()
+                await self._taken.wait()

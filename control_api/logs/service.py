@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 
 from control_api.agents import rows
-from control_api.changes import Changes, agent_topic
+from control_api.changes import Changes, agent_topic, any_set
 from control_api.logs.merging import Following, in_order
 from control_api.revisions import repository as revisions_of
 from control_api.store.database import Database, ReadSession
@@ -52,7 +51,6 @@ class LogsService:
     async def follow(self, organization: str, agent: str, revision: str | None) -> AsyncGenerator[bytes]:
         """Every line there is, then more as they come, also of revisions that come; until the agent is deleted."""
         following = Following()
-        line: asyncio.Task[bytes] | None = None
         try:
             with self._changes.watch(agent_topic(organization, agent)) as changed:
                 changed.set()
@@ -66,14 +64,8 @@ class LogsService:
                         for name in names:
                             if name not in following:
                                 following.add(name, self._platform.logs(organization, name, follow=True))
-                    line = line or asyncio.create_task(following.next())
-                    waking = asyncio.create_task(changed.wait())
-                    await asyncio.wait({line, waking}, return_when=asyncio.FIRST_COMPLETED)
-                    waking.cancel()
-                    if line.done():
-                        yield line.result()
-                        line = None
+                    for line in following.take():
+                        yield line
+                    await any_set(following.grew, changed)
         finally:
-            if line is not None:
-                line.cancel()
             await following.close()

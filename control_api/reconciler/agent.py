@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from control_api.changes import Changes, agent_topic, deployment_topic, run_topic
+from control_api.changes import Changes, agent_topic, any_set, deployment_topic, run_topic
 from control_api.reconciler import desired, steps
 from control_api.reconciler.building import Building
 from control_api.reconciler.plan import Action, Activate, Build, CreateRevision, Fail, Probe, next_action, served
@@ -114,21 +114,20 @@ class AgentReconciler:
         What else changes meanwhile, such as traffic, is done at once.
         """
         doing = asyncio.create_task(work)
-        waking = asyncio.create_task(self._woken.wait())
+        done = asyncio.Event()
+        doing.add_done_callback(lambda task: done.set())
         try:
             while True:
-                await asyncio.wait({doing, waking}, return_when=asyncio.FIRST_COMPLETED)
+                await any_set(done, self._woken)
                 if doing.done():
                     return doing.result()
                 self._woken.clear()
-                waking = asyncio.create_task(self._woken.wait())
                 await self._serve()
                 if [one.id for one in await self._unfinished()][-1:] != [deployment.id]:
                     return None
         finally:
             doing.cancel()
-            waking.cancel()
-            await asyncio.gather(doing, waking, return_exceptions=True)
+            await asyncio.gather(doing, return_exceptions=True)
 
     async def _serve(self) -> Sequence[str]:
         """Tell the platform what to serve; returns the runs as `_settle` does."""
@@ -158,18 +157,12 @@ class AgentReconciler:
 
     async def _rest(self, lingering: Sequence[str]) -> None:
         """Until something has changed, or one of the runs has ended and its revision may leave the platform."""
-        waking = asyncio.create_task(self._woken.wait())
-        try:
-            with self._tools.changes.watch(*map(run_topic, lingering)) as changed:
-                while not self._woken.is_set():
-                    changed.clear()
-                    if not await self._all_open(lingering):
-                        return
-                    ended = asyncio.create_task(changed.wait())
-                    await asyncio.wait({waking, ended}, return_when=asyncio.FIRST_COMPLETED)
-                    ended.cancel()
-        finally:
-            waking.cancel()
+        with self._tools.changes.watch(*map(run_topic, lingering)) as changed:
+            while not self._woken.is_set():
+                changed.clear()
+                if not await self._all_open(lingering):
+                    return
+                await any_set(self._woken, changed)
 
     async def _all_open(self, runs: Sequence[str]) -> bool:
         organization = self._name[0]

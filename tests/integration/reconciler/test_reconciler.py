@@ -115,7 +115,7 @@ async def test_a_platform_that_refuses_is_asked_again(
             raise OSError("no")
         await deploy(desired)
 
-    world.platform.deploy = refuse_once  # type: ignore[method-assign]
+    monkeypatch.setattr(world.platform, "deploy", refuse_once)
     assert (await world.deploy())["state"] == "ready"
 
 

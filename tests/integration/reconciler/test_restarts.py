@@ -59,6 +59,7 @@ async def test_a_revision_that_was_starting_is_probed_again_under_its_number(wor
 async def test_a_revision_that_was_ready_is_not_probed_again_and_traffic_set_since_stays(world: World) -> None:
     await world.deploy()
     world.platform.hold.clear()
+    world.platform.probing.clear()
     deployment = await world.ask(await world.upload(code="b = 1\n"))
     await world.platform.probing.wait()
     await world.stop()

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
+from fastapi.routing import iter_route_contexts
 
 from control_api.app import create_app
 from orchestrator_runtime.contract.errors import BY_STATUS
@@ -19,6 +19,7 @@ OPERATIONS = {
     for path, methods in DOCUMENT["paths"].items()
     for method, operation in methods.items()
 }
+MADE_OR_EMPTY = {"PUT /api/v1/secrets/{name}", "GET /api/v1/agents/{name}/sessions"}
 EVERYWHERE = {"401", "403", "422", "500"}
 
 
@@ -42,8 +43,7 @@ def test_every_operation_documents_its_answer_with_an_example(name: str) -> None
         if code == "204":
             continue
         assert answer.get("content"), f"{name} {code} has no schema"
-        for content in answer["content"].values():
-            assert has_example(content), f"{name} {code} has no example"
+        assert any(has_example(content) for content in answer["content"].values()), f"{name} {code} has no example"
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -67,7 +67,7 @@ def test_every_body_has_a_schema_and_an_example(name: str) -> None:
 
 def test_paths_with_a_parameter_may_be_unknown() -> None:
     for name, operation in OPERATIONS.items():
-        if "{" in name and not name.startswith("PUT /api/v1/secrets"):
+        if "{" in name and name not in MADE_OR_EMPTY:
             assert "404" in operation["responses"], name
 
 
@@ -78,8 +78,8 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def test_every_route_is_described_or_is_the_documentation_itself() -> None:
-    hidden = {route.path for route in APP.routes if isinstance(route, APIRoute) and not route.include_in_schema}
-    assert hidden <= {"/api/v1/openapi.json", "/api/v1/docs", "/api/v1/docs/{asset}"}
+    paths = {context.path_format for context in iter_route_contexts(APP.routes)}
+    assert paths - DOCUMENT["paths"].keys() == {"/api/v1/openapi.json", "/api/v1/docs", "/api/v1/docs/{asset}"}
 
 
 def has_example(content: dict[str, Any]) -> bool:
