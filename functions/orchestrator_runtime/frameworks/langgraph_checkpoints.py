@@ -35,6 +35,7 @@ from orchestrator_runtime.contract.wire import Message, with_parts
 from orchestrator_runtime.frameworks.current import Active
 from orchestrator_runtime.frameworks.excerpt import excerpt
 
+TUPLE = "tuple:"  # before the type of a tuple, which LangGraph's serializer would give back as a list
 INTERNAL = ("__", "branch:to:")  # how the names of LangGraph's own channels begin
 
 
@@ -167,7 +168,9 @@ class JournalSaver(BaseCheckpointSaver[str]):  # type: ignore[misc]
 
     def _read(self, stored: StoredCheckpoint, parts: Sequence[bytes]) -> CheckpointTuple:
         def load(element: CheckpointElement | CheckpointWrite) -> Any:
-            return self.serde.loads_typed((element["type"], parts[element["part"]]))
+            kind = element["type"]
+            value = self.serde.loads_typed((kind.removeprefix(TUPLE), parts[element["part"]]))
+            return tuple(value) if kind.startswith(TUPLE) else value
 
         values = {
             value["channel"]: [load(element) for element in value["elements"]]
@@ -218,6 +221,7 @@ class _Blobs:
 
     def add(self, value: Any) -> CheckpointElement:
         kind, data = self._serde.dumps_typed(value)
+        kind = TUPLE + kind if type(value) is tuple else kind
         part = self._known.setdefault(bytes(data), len(self.parts))
         if part == len(self.parts):
             self.parts.append(bytes(data))
