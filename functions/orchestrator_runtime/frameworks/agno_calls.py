@@ -59,7 +59,7 @@ class Steps:
             return self._open.pop(key, (None, None))[0]
 
     async def end_open(self, error: BaseException | None = None) -> None:
-        """End those of whose end no event told: of a team that keeps its members' to itself, steps that were skipped."""
+        """End those of whose end no event told: a team may keep its members' to itself, a workflow skips steps."""
         with self._lock:
             left, self._open = list(self._open.values()), {}
         for step, kind in reversed(left):

@@ -168,7 +168,7 @@ def _count_use(tool: Any) -> None:
     """An answered call counts towards the tool's limit, as it did when it was made."""
     if isinstance(tool, CrewStructuredTool):
         tool._increment_usage_count()  # noqa: SLF001 - the tool's own count
-    elif not tool.has_reached_max_usage_count():
+    elif tool.max_usage_count is None or tool.current_usage_count < tool.max_usage_count:
         tool.current_usage_count += 1
 
 
