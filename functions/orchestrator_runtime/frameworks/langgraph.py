@@ -30,6 +30,7 @@ from orchestrator_runtime.frameworks.adapter import Agent, Answer, Call
 from orchestrator_runtime.frameworks.current import Active, running
 from orchestrator_runtime.frameworks.langgraph_checkpoints import JournalSaver
 from orchestrator_runtime.frameworks.langgraph_steps import Steps, record_tools
+from orchestrator_runtime.frameworks.langgraph_threads import NodeThreads
 
 INTERRUPT = "__interrupt__"  # the update that says that a graph stopped to be asked
 MESSAGES = "messages"
@@ -59,23 +60,26 @@ def load(target: object, start: InstanceStart) -> Agent:
             hint="Name a StateGraph, a compiled graph or a function decorated with @entrypoint; "
             "for anything else set `framework: plain`.",
         )
-    return LangGraphAgent(target, name=start.agent)
+    return LangGraphAgent(target, start)
 
 
 class LangGraphAgent:
     """A graph, ready to run any number of calls at once."""
 
-    def __init__(self, graph: Any, *, name: str) -> None:
+    def __init__(self, graph: Any, start: InstanceStart) -> None:
         self._graph = graph
-        self._name = name
+        self._name = start.agent
+        self._threads = NodeThreads(start)
         self._schema, self._fields = _input_schema(graph)
 
     async def run(self, call: Call) -> Answer:
+        self._threads.take_over()
         with running(call) as active:
             steps = Steps(active)
             try:
                 return await self._run(call, active, steps)
             except BaseException as error:
+                await self._threads.stop(active)
                 steps.close(error)
                 raise
             finally:

@@ -35,7 +35,7 @@ class Threads:
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """`function(*args)` in a thread. Cancelled, it returns only after the thread has left the function."""
-        work = _Work(function, args)
+        work = Work(function, args)
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._pool, contextvars.copy_context().run, work)
         try:
@@ -48,7 +48,9 @@ class Threads:
             raise
 
 
-class _Work(Generic[T]):
+class Work(Generic[T]):
+    """A call that is made in a thread, and that `stop` ends from another one."""
+
     def __init__(self, function: Callable[..., T], args: tuple[Any, ...]) -> None:
         self._function = function
         self._args = args

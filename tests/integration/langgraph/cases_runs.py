@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
+import threading
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any, TypedDict
 
@@ -22,7 +25,7 @@ from orchestrator_runtime.contract.errors import AgentError, BadInput, Unprocess
 from orchestrator_runtime.frameworks.adapter import Input
 from orchestrator_runtime.frameworks.langgraph import load
 from tests.fakes.model_server import ModelServer, model_server
-from tests.fakes.run_context import FakeRunContext, Journal
+from tests.fakes.run_context import FakeRunContext, Journal, create_call
 from tests.integration.langgraph import graphs
 from tests.integration.langgraph.graphs import outline, run, stream
 
@@ -478,3 +481,66 @@ async def test_a_graph_that_is_compiled_to_stop_says_so_too() -> None:
     with pytest.raises(Unprocessable, match="compiled to") as refused:
         await run(count().compile(interrupt_before=["twice"]), {"n": 1})
     assert refused.value.code == "interrupted"
+
+
+# stops
+
+
+class Blocked:
+    """A graph of one node that works until it is stopped, and takes its time to leave."""
+
+    def __init__(self) -> None:
+        self.entered, self.has_left = threading.Event(), False
+
+    def work(self, state: Count) -> dict[str, Any]:
+        self.entered.set()
+        try:
+            while True:
+                time.sleep(0.001)
+        finally:
+            self.has_left = True
+
+    def graph(self) -> StateGraph[Any]:
+        graph = StateGraph(Count)
+        graph.add_node("work", self.work)
+        graph.set_entry_point("work")
+        return graph
+
+
+async def test_a_cancel_is_over_when_a_blocking_node_has_left_its_code() -> None:
+    blocked, context = Blocked(), FakeRunContext()
+    task = asyncio.create_task(run(blocked.graph(), {"n": 1}, context=context))
+    await asyncio.to_thread(blocked.entered.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert blocked.has_left
+    assert outline(context.journal_) == ["node work failed"]
+
+
+async def test_a_node_that_fails_stops_those_beside_it() -> None:
+    blocked = Blocked()
+
+    def fail(state: Count) -> dict[str, Any]:
+        blocked.entered.wait()
+        raise LookupError("no such thing")
+
+    graph = blocked.graph()
+    graph.add_node(fail)
+    graph.add_edge(START, "fail")
+    context = FakeRunContext()
+    with pytest.raises(LookupError):
+        await run(graph, {"n": 1}, context=context)
+    assert blocked.has_left
+    assert sorted(outline(context.journal_)) == ["node fail failed", "node work failed"]
+
+
+async def test_blocking_nodes_of_many_runs_work_at_the_same_time() -> None:
+    """More than asyncio has threads: each waits for all."""
+    together = threading.Barrier(20)
+    graph = StateGraph(Count)
+    graph.add_node("meet", lambda state: {"n": together.wait()})
+    graph.set_entry_point("meet")
+    agent = load(graph, graphs.START)
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(agent.run(create_call({"n": 1})[0]) for _ in range(20)))
