@@ -189,13 +189,12 @@ class Request:
             "query": self.query,
             "content_type": self.content_type,
         }
-        attributes = values.event_attributes(headers)
-        is_event = bool(attributes) or self.content_type.startswith(values.EVENT_TYPES)
-        if attributes:
-            request["attributes"] = attributes
+        is_event = values.is_event(headers)
+        if is_event:
+            request["attributes"] = values.event_attributes(headers)
         fields: dict[str, Any] = {
             "run": self.run,
-            "trigger": "event" if is_event else "http",
+            "trigger": "event" if is_event or self.content_type.startswith(values.EVENT_TYPES) else "http",
             "request": request,
             "deadline": deadline,
             "correlation": self.correlation,

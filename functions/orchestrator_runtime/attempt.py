@@ -15,7 +15,7 @@ from orchestrator_runtime.contract.states import RunState
 from orchestrator_runtime.frameworks.adapter import Agent, Answer, Call, Input
 from orchestrator_runtime.frameworks.current import running
 from orchestrator_runtime.frameworks.entrypoint import describe
-from orchestrator_runtime.journal import JournalClient, RunJournal
+from orchestrator_runtime.journal import JournalClient, RunJournal, writable
 
 Emit = Callable[[str, Any], Awaitable[None]]
 CANCELLED = "cancelled"
@@ -159,7 +159,7 @@ class Attempt:
         return Cancelled("The run was cancelled", code=CANCELLED, hint="Start it again with a new call.")
 
     def _redacted(self, problem: Problem) -> Problem:
-        problem.detail = self._redact(problem.detail)
+        problem.detail = writable(self._redact(problem.detail))
         return problem
 
     async def _commit(self, outcome: Outcome) -> Outcome:
@@ -190,7 +190,7 @@ class Attempt:
             }
         if answer is None:
             return await self.journal.end(ending, b"")
-        ending["content_type"] = answer.content_type
+        ending["content_type"] = writable(answer.content_type)
         if answer.headers:
-            ending["headers"] = dict(answer.headers)
+            ending["headers"] = {writable(name): writable(value) for name, value in answer.headers.items()}
         return await self.journal.end(ending, answer.body)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator_runtime.contract import wire
-from orchestrator_runtime.contract.errors import Problem, Unavailable
+from orchestrator_runtime.contract.errors import BadInput, Problem, Unavailable
 from orchestrator_runtime.contract.ids import uuid7
 from orchestrator_runtime.contract.instance import JOURNAL_SOCKET
 from orchestrator_runtime.contract.journal import FENCED, PROTOCOL_VERSION, Ending
@@ -186,7 +186,7 @@ class RunJournal:
         call: Mapping[str, Any] | None = None,
     ) -> RunStep:
         step = RunStep(self, kind, call)
-        event = {"kind": "step.started", "step": step.id, "name": name, "step_kind": str(kind)}
+        event = {"kind": "step.started", "step": step.id, "name": writable(name), "step_kind": str(kind)}
         if parent is not None:
             event["parent"] = parent
         self.record(event, None if input is None else encode(input))
@@ -284,6 +284,8 @@ class RunJournal:
                 await self._fenced_call("append", message.fields, message.body)
             except Problem as problem:  # a hole in the record: nothing after it may be written
                 self._broken = problem
+            except (TypeError, ValueError) as error:  # an adapter's `data` that is no JSON, or no text
+                self._broken = BadInput(f"An event cannot be written: {error}", code="event_invalid")
         for entry in entries:
             if entry.committed is not None and entry.committed.set_running_or_notify_cancel():
                 if self._broken is None:
@@ -339,12 +341,17 @@ class RunStep:
         return {**event, "call": dict(self._call)}, encode(result)
 
     def _failed(self, error: BaseException, data: dict[str, Any]) -> dict[str, Any]:
-        described = {"type": type(error).__name__, "message": str(error)[:ERROR_TEXT]}
+        described = {"type": type(error).__name__, "message": writable(str(error)[:ERROR_TEXT])}
         return {"kind": "step.failed", "step": self.id, "data": {**data, "error": described}}
 
 
 async def _wait_for(committed: Future[None]) -> None:
     await asyncio.wrap_future(committed)
+
+
+def writable(text: str) -> str:
+    """A text without what no database takes: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def encode(value: Any) -> bytes:

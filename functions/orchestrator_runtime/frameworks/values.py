@@ -52,8 +52,9 @@ def create_input(
     parts: tuple[Part, ...] = ()
     if content_type.startswith(EVENT_TYPES):
         body, content_type, attributes = _structured_event(body, content_type)
-    elif attributes or (attributes := event_attributes(headers)):
-        attributes = _checked({**attributes, "datacontenttype": content_type} if content_type else {**attributes})
+    elif attributes or is_event(headers):
+        attributes = dict(attributes or event_attributes(headers))
+        attributes = _checked({**attributes, "datacontenttype": content_type} if content_type else attributes)
     elif content_type.startswith("multipart/"):
         parts = split_multipart(body, content_type)
     return Input(
@@ -68,10 +69,13 @@ def create_input(
     )
 
 
+def is_event(headers: Mapping[str, str]) -> bool:
+    """Whether this is an event in binary form."""
+    return f"{EVENT_PREFIX}specversion" in headers
+
+
 def event_attributes(headers: Mapping[str, str]) -> dict[str, str]:
-    """The context attributes of an event in binary form, whose headers are percent-encoded; empty for no event."""
-    if f"{EVENT_PREFIX}specversion" not in headers:
-        return {}
+    """The context attributes of an event in binary form, whose header fields are percent-encoded."""
     start = len(EVENT_PREFIX)
     return {name[start:]: unquote(value) for name, value in headers.items() if name.startswith(EVENT_PREFIX)}
 

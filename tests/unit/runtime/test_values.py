@@ -69,6 +69,7 @@ def test_a_multipart_body_has_fields_and_files_whose_bytes_are_untouched() -> No
     given = create_input(body, content_type=MULTIPART)
     files = [Part("file", image, "image/png", "ä.png"), Part("file", b"", "application/octet-stream", "b")]
     assert list(given.parts[2:]) == files
+    assert given.attributes is None
     assert given.value() == {"question": "what is thät?", "options": {"a": 1}, "file": files}
 
 
