@@ -148,7 +148,7 @@ class Server:
         )
         self.journal_server = JournalServer(self.journal, tokens)
         self.dispatcher = Dispatcher(self.journal, self.platform.dispatch)
-        self.sweeper = Sweeper(self.journal, clock)
+        self.sweeper = Sweeper(self.journal, clock, self.platform.replace_instance)
         self._spans = tracer_provider(settings.telemetry)
         self.app = create_app(clock=clock, measure=self.metrics.measure, span=request_spans(self._spans))
         common: dict[str, Any] = {"database": database, "clock": clock}

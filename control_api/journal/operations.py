@@ -171,7 +171,10 @@ class Wait(Fenced):
 
 @dataclass(slots=True)
 class Expire(OfRun):
-    """Look at an attempt whose lease or grace is over; one that was renewed meanwhile is left alone."""
+    """Look at an attempt whose lease or grace is over; one that was renewed meanwhile is left alone.
+
+    Reply, if its time is over: organization, revision, instance, grace (seconds). The instance still works on it.
+    """
 
     epoch: int
 
@@ -180,13 +183,16 @@ class Expire(OfRun):
         if not run.running or run.epoch != self.epoch or run.lease_expires_at is None or run.deadline_at is None:
             return None
         policy = policies.of(ledger.session, run.organization, run.revision)
+        stuck = {"organization": run.organization, "revision": run.revision, "instance": run.instance}
         if run.cancel_requested_at is not None and ledger.now >= run.cancel_requested_at + policy.grace:
             lifecycle.cancel(ledger, run)
         elif ledger.now >= run.deadline_at:
             lifecycle.overdue(ledger, run, policy=policy)
         elif ledger.now >= run.lease_expires_at:
             lifecycle.lose(ledger, run, why="its lease was not renewed")
-        return None
+        else:
+            return None
+        return Message({**stuck, "grace": policy.grace})
 
 
 @dataclass(slots=True)

@@ -62,6 +62,7 @@ class Gateway:
                 "routes": self._routes,
                 "run.dispatch": self._dispatch,
                 "revision.probe": self._probe,
+                "instance.replace": self._replace,
                 "metrics": self._metrics,
             },
             greet=self._greet_server,
@@ -318,6 +319,13 @@ class Gateway:
         if not revision.ready:
             await revision.start_one()
         return Message(revision.status("ready"))
+
+    def _replace(self, peer: Peer, message: Message) -> None:
+        """The server has given up on what an instance works on."""
+        fields = message.fields
+        revision = self.revisions.get((fields["organization"], fields["revision"]))
+        if revision is not None:
+            revision.replace(fields["instance"], grace=float(fields["grace"]))
 
     def _metrics(self, peer: Peer, message: Message) -> Message:
         return Message({"text": self.metrics()})

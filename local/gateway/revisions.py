@@ -261,6 +261,19 @@ class ServedRevision:
         if instance.in_flight == 0:
             self._stop(instance)
 
+    def replace(self, instance_id: str, *, grace: float) -> None:
+        """Give it no more calls, and stop it although it has some: they get `grace` seconds."""
+        for instance in list(self.ready):
+            if instance.id == instance_id:
+                self.ready.remove(instance)
+                self.retiring.append(instance)
+        for instance in list(self.retiring):
+            if instance.id == instance_id:
+                self._stop(instance, grace=grace)
+        if self.waiting and not self.ready and not self.starting:
+            self.poke()
+        self.report()
+
     def retire_all(self) -> None:
         """The revision is served no more."""
         for instance in list(self.ready):
@@ -270,14 +283,14 @@ class ServedRevision:
         for waiter in waiting:
             waiter.refused(Unavailable("This revision is not served any more", code="revision_removed"))
 
-    def _stop(self, instance: Instance) -> None:
+    def _stop(self, instance: Instance, *, grace: float | None = None) -> None:
         self.retiring.remove(instance)
         instance.origin.close()
-        self._engine.spawn(self._stopped(instance.id))
+        self._engine.spawn(self._stopped(instance.id, self.route.grace if grace is None else grace))
 
-    async def _stopped(self, instance_id: str) -> None:
+    async def _stopped(self, instance_id: str, grace: float) -> None:
         try:
-            await self._engine.stop(instance_id, self.route.grace)
+            await self._engine.stop(instance_id, grace)
         except Problem as problem:  # it has gone already, or the supervisor has: there is nothing left to stop
             logger.info("%s could not be stopped: %s", instance_id, problem)
 

@@ -155,6 +155,10 @@ class LocalPlatform:
         """Send a recorded run to an instance (`run.dispatch`). Raises `Problem` if no instance could take it."""
         return await self.gateway.call("run.dispatch", fields, body)
 
+    async def replace_instance(self, fields: dict[str, Any]) -> None:
+        """Give {organization, revision, instance} no more calls, and end it after `grace` seconds."""
+        await self.gateway.call("instance.replace", fields, again=True)
+
     async def gateway_metrics(self) -> str:
         """The gateway's metrics in Prometheus' text format. Raises `Unavailable`."""
         reply = await self.gateway.call("metrics", {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import func, select
 
 from control_api.journal.lifecycle import LEASE, OVERTIME
@@ -10,8 +12,17 @@ from control_api.store.tables import identities
 from tests.integration.journal.world import World
 
 
-async def sweep(journal: World) -> None:
-    await Sweeper(journal.journal, journal.clock).sweep()
+async def sweep(journal: World) -> list[str]:
+    """Sweep once; returns the instances that were to be stopped."""
+    stopped: list[str] = []
+
+    async def stop(fields: dict[str, Any]) -> None:
+        stopped.append(fields["instance"])
+
+    sweeper = Sweeper(journal.journal, journal.clock, stop)
+    await sweeper.sweep()
+    await sweeper.settle()
+    return stopped
 
 
 async def test_a_lease_that_is_not_renewed_is_lost(journal: World) -> None:
@@ -35,7 +46,7 @@ async def test_a_renewed_lease_lasts_until_the_deadline_and_no_longer(journal: W
         await sweep(journal)
         assert (await journal.row("r-1")).state == "running"
     journal.clock.advance(OVERTIME)
-    await sweep(journal)
+    assert await sweep(journal) == ["i-1"]  # it still works on it
     row = await journal.row("r-1")
     assert (row.state, row.problem["code"]) == ("failed", "run_timed_out")
 
@@ -82,7 +93,10 @@ async def test_a_session_whose_first_run_waits_for_nobody_is_woken(journal: Worl
 
 
 async def test_a_key_is_known_for_seven_days(journal: World) -> None:
-    sweeper = Sweeper(journal.journal, journal.clock)
+    async def nothing_stops(fields: dict[str, Any]) -> None:
+        raise AssertionError(fields)
+
+    sweeper = Sweeper(journal.journal, journal.clock, nothing_stops)
     await journal.submit("r-1", key="k")
 
     async def known() -> int:
