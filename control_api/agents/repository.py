@@ -20,7 +20,9 @@ from control_api.store.tables import agents, deployments, revisions, traffic, ve
 from domain.deployment import DeploymentState, RevisionState, TrafficTarget
 from orchestrator_runtime.contract.errors import Conflict
 
-SHOWN = agents.c.deleted_at.is_(None) & exists().where(deployments.c.agent == agents.c.id)
+SHOWN = agents.c.deleted_at.is_(None) & exists().where(
+    deployments.c.organization == agents.c.organization, deployments.c.agent == agents.c.id
+)
 """An agent is there once somebody wants it to serve something; an upload alone makes none."""
 
 
@@ -46,7 +48,7 @@ class StoredAgent:
 def find(session: ReadSession, organization: str, name: str) -> StoredAgent | None:
     query = select(agents).where(SHOWN, agents.c.organization == organization, agents.c.name == name)
     row = session.execute(query).first()
-    return _load(session, [row])[0] if row else None
+    return _load(session, organization, [row])[0] if row else None
 
 
 def page(session: ReadSession, organization: str, *, after: str | None, limit: int) -> list[StoredAgent]:
@@ -54,7 +56,7 @@ def page(session: ReadSession, organization: str, *, after: str | None, limit: i
     query = select(agents).where(SHOWN, agents.c.organization == organization).order_by(agents.c.name).limit(limit)
     if after is not None:
         query = query.where(agents.c.name > after)
-    return _load(session, session.execute(query).all())
+    return _load(session, organization, session.execute(query).all())
 
 
 def remove(session: WriteSession, organization: str, name: str, *, now: datetime) -> None:
@@ -65,29 +67,37 @@ def remove(session: WriteSession, organization: str, name: str, *, now: datetime
     agent = rows.require(session, organization, name)
     deleted = Conflict(f"The agent {name} was deleted", code="agent_deleted", hint="Deploy it again to have it back.")
     open_ones = select(deployments.c.id).where(
-        deployments.c.agent == agent, deployments.c.state.in_(deployments_of.OPEN)
+        deployments.c.organization == organization,
+        deployments.c.agent == agent,
+        deployments.c.state.in_(deployments_of.OPEN),
     )
     for deployment in session.execute(open_ones).scalars().all():
         fail(session, deployment, deleted.document(), now)
-    ended = select(revisions.c.name).where(revisions.c.agent == agent, revisions.c.state != RevisionState.RETIRED)
+    ended = select(revisions.c.name).where(
+        revisions.c.organization == organization,
+        revisions.c.agent == agent,
+        revisions.c.state != RevisionState.RETIRED,
+    )
     for revision in session.execute(ended).scalars().all():
         move_revision(session, organization, revision, RevisionState.RETIRED)
-    session.execute(delete(traffic).where(traffic.c.agent == agent))
+    session.execute(delete(traffic).where(traffic.c.organization == organization, traffic.c.agent == agent))
     session.execute(update(agents).where(agents.c.id == agent).values(deleted_at=now, updated_at=now))
 
 
-def _load(session: ReadSession, found: Sequence[Any]) -> list[StoredAgent]:
+def _load(session: ReadSession, organization: str, found: Sequence[Any]) -> list[StoredAgent]:
     ids = [row.id for row in found]
-    split = revisions_of.traffic_of(session, ids)
+    split = revisions_of.traffic_of(session, organization, ids)
     current: dict[str, list[StoredRevision]] = {row.name: [] for row in found}
-    for revision in revisions_of.current(session, ids):
+    for revision in revisions_of.current(session, organization, ids):
         current[revision.agent].append(revision)
     loaded = []
     for row in found:
-        last = deployments_of.newest(session, row.id)
+        last = deployments_of.newest(session, organization, row.id)
         assert last is not None, "an agent without a deployment is not shown"
         digest = _serving(split[row.id], current[row.name]) or last[1]
-        manifest = select(versions.c.manifest).where(versions.c.agent == row.id, versions.c.digest == digest)
+        manifest = select(versions.c.manifest).where(
+            versions.c.organization == organization, versions.c.agent == row.id, versions.c.digest == digest
+        )
         loaded.append(
             StoredAgent(
                 id=row.id,

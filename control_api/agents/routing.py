@@ -36,8 +36,8 @@ def roll_back(session: WriteSession, organization: str, name: str, revision: str
     Raises as `split` does, and `Conflict` (`nothing_before`).
     """
     agent = rows.require(session, organization, name)
-    traffic = revisions_of.traffic_of(session, [agent])[agent]
-    stored = revisions_of.current(session, [agent])
+    traffic = revisions_of.traffic_of(session, organization, [agent])[agent]
+    stored = revisions_of.current(session, organization, [agent])
     records = [RevisionRecord(one.name, one.number, one.state) for one in stored]
     chosen = revision or one_before(records, traffic)
     if chosen is None:
@@ -67,7 +67,7 @@ def _check(targets: Sequence[TrafficTargetBody]) -> None:
 def _ready(session: WriteSession, organization: str, agent: str, names: Sequence[str]) -> None:
     """See to it that these revisions can get calls. A retired one can again: its environment is still there."""
     for name in names:
-        found = revisions_of.find(session, agent, name)
+        found = revisions_of.find(session, organization, agent, name)
         if found is None:
             raise Unprocessable(
                 f"The agent has no revision {name}", code="revision_unknown", hint="`orchestrator describe` lists them."

@@ -10,6 +10,7 @@ from sqlalchemy import Row, Select, insert, select
 from control_api.deployments.schemas import DeploymentView
 from control_api.store.database import ReadSession, WriteSession
 from control_api.store.tables import agents, builds, deployments, traffic, versions
+from control_api.versions.repository import same_version
 from domain.deployment import BuildState, DeploymentState
 from orchestrator_runtime.contract.ids import uuid7
 
@@ -31,27 +32,33 @@ def find(session: ReadSession, organization: str, deployment: str, *, address: s
     return _view(row, address) if row else None
 
 
-def newest(session: ReadSession, agent: str) -> tuple[str, str, DeploymentState] | None:
+def newest(session: ReadSession, organization: str, agent: str) -> tuple[str, str, DeploymentState] | None:
     """Id, version and state of the agent's last deployment."""
-    query = select(deployments.c.id, deployments.c.version, deployments.c.state).where(deployments.c.agent == agent)
+    query = select(deployments.c.id, deployments.c.version, deployments.c.state).where(
+        deployments.c.organization == organization, deployments.c.agent == agent
+    )
     row = session.execute(query.order_by(*NEWEST).limit(1)).first()
     return (row.id, row.version, DeploymentState(row.state)) if row else None
 
 
-def serving(session: ReadSession, agent: str, digest: str) -> str | None:
+def serving(session: ReadSession, organization: str, agent: str, digest: str) -> str | None:
     """The newest deployment of this version whose revision gets calls of the agent."""
     query = (
         select(deployments.c.id)
-        .join(traffic, (traffic.c.agent == deployments.c.agent) & (traffic.c.revision == deployments.c.revision))
-        .where(deployments.c.agent == agent, deployments.c.version == digest, traffic.c.percent > 0)
+        .join(traffic, traffic.c.revision == deployments.c.revision)
+        .where(traffic.c.organization == organization, traffic.c.agent == agent, traffic.c.percent > 0)
+        .where(deployments.c.organization == organization, deployments.c.agent == agent)
+        .where(deployments.c.version == digest)
     )
     return session.execute(query.order_by(*NEWEST).limit(1)).scalar_one_or_none()
 
 
-def is_split(session: ReadSession, agent: str) -> bool:
+def is_split(session: ReadSession, organization: str, agent: str) -> bool:
     """Whether somebody has divided the agent's calls between revisions."""
-    query = select(traffic.c.revision).where(traffic.c.agent == agent, traffic.c.percent > 0).limit(2)
-    return len(session.execute(query).all()) > 1
+    query = select(traffic.c.revision).where(
+        traffic.c.organization == organization, traffic.c.agent == agent, traffic.c.percent > 0
+    )
+    return len(session.execute(query.limit(2)).all()) > 1
 
 
 def log(session: ReadSession, deployment: str) -> str:
@@ -74,12 +81,11 @@ def page(
 
 
 def _all(organization: str) -> Select[Any]:
-    same_version = (versions.c.agent == deployments.c.agent) & (versions.c.digest == deployments.c.version)
     columns = [column for column in deployments.c if column.name != "agent"]
     return (
         select(*columns, agents.c.name.label("agent"), versions.c.label)
         .join(agents, deployments.c.agent == agents.c.id)
-        .join(versions, same_version)
+        .join(versions, same_version(deployments))
         .where(deployments.c.organization == organization)
     )
 

@@ -86,16 +86,16 @@ class DeploymentsService:
         if version is None:
             raise version_unknown(digest)
         agent = agents.require(session, organization, version.agent)
-        last = repository.newest(session, agent)
+        last = repository.newest(session, organization, agent)
         if last is None:
             return None
         identity, last_digest, state = last
         if state in repository.OPEN:
             return self._get(session, organization, identity) if last_digest == digest else None
-        done = repository.serving(session, agent, digest)
+        done = repository.serving(session, organization, agent, digest)
         if done is None and last_digest == digest and state is DeploymentState.READY:
             # In a split that somebody has set, a new revision waits for its share; another one would be no better.
-            done = identity if repository.is_split(session, agent) else None
+            done = identity if repository.is_split(session, organization, agent) else None
         return self._get(session, organization, done).model_copy(update={"unchanged": True}) if done else None
 
     def _create(self, session: WriteSession, organization: str, digest: str) -> tuple[DeploymentView, bool]:

@@ -30,9 +30,9 @@ class LogsService:
         def load(session: ReadSession) -> list[str]:
             identity = rows.require(session, organization, agent)
             if revision is None:
-                current = revisions_of.current(session, [identity])[:NEWEST]
+                current = revisions_of.current(session, organization, [identity])[:NEWEST]
                 return [one.name for one in reversed(current)]
-            if revisions_of.find(session, identity, revision) is None:
+            if revisions_of.find(session, organization, identity, revision) is None:
                 raise NotFound(
                     f"{agent} has no revision {revision}",
                     code="revision_not_found",

@@ -17,6 +17,7 @@ from control_api.reconciler.steps import Name
 from control_api.revisions.repository import traffic_of
 from control_api.store.database import ReadSession
 from control_api.store.tables import ASLEEP, LEASED, OPEN, agents, revisions, runs, versions
+from control_api.versions.repository import same_version
 from domain.deployment import Environment, Revision, RevisionState, TrafficTarget
 from domain.home import Home
 from domain.manifest import Manifest
@@ -40,27 +41,28 @@ class Stored:
 def names(session: ReadSession) -> list[Name]:
     """Every agent that may have something to serve or to finish."""
     alive = select(agents.c.organization, agents.c.name).where(agents.c.deleted_at.is_(None))
-    working = select(runs.c.organization, runs.c.agent).where(text(OPEN))
-    return [(row[0], row[1]) for row in session.execute(alive.union(working))]
+    working = (select(runs.c.organization, runs.c.agent).where(text(condition)) for condition in (LEASED, ASLEEP))
+    return [(row[0], row[1]) for row in session.execute(alive.union(*working))]
 
 
 def load(session: ReadSession, name: Name) -> Stored:
     organization, agent = name
     open_runs = _open_runs(session, name)
-    same_version = (versions.c.agent == revisions.c.agent) & (versions.c.digest == revisions.c.version)
+    named = select(agents.c.id, agents.c.deleted_at).where(
+        agents.c.organization == organization, agents.c.name == agent
+    )
+    found = session.execute(named).all()
+    alive = next((row.id for row in found if row.deleted_at is None), None)
     query = (
         select(revisions, versions.c.manifest, versions.c.source)
-        .join(agents, revisions.c.agent == agents.c.id)
-        .join(versions, same_version)
-        .where(agents.c.organization == organization, agents.c.name == agent)
+        .join(versions, same_version(revisions))
+        .where(revisions.c.organization == organization, revisions.c.agent.in_([row.id for row in found]))
         .where(or_(revisions.c.state.in_(SERVABLE), revisions.c.name.in_(list(open_runs))))
         .order_by(revisions.c.number)
     )
-    own = (agents.c.organization == organization) & (agents.c.name == agent) & agents.c.deleted_at.is_(None)
-    alive = session.execute(select(agents.c.id).where(own)).scalar_one_or_none()
     return Stored(
         revisions={row.name: row for row in session.execute(query)},
-        traffic=traffic_of(session, [alive])[alive] if alive else [],
+        traffic=traffic_of(session, organization, [alive])[alive] if alive else [],
         open_runs=open_runs,
     )
 

@@ -18,6 +18,7 @@ from control_api.reconciler.plan import Situation, traffic_after
 from control_api.revisions.repository import traffic_of
 from control_api.store.database import ReadSession, WriteSession
 from control_api.store.tables import agents, builds, deployments, revisions, traffic, versions
+from control_api.versions.repository import same_version
 from domain.deployment import BuildState, DeploymentState, RevisionState, RevisionStatus, TrafficTarget
 from orchestrator_runtime.contract.errors import Conflict
 
@@ -61,7 +62,7 @@ class Unfinished:
 def unfinished(session: ReadSession, name: Name) -> list[Unfinished]:
     """The agent's deployments that have not ended, oldest first."""
     organization, agent = name
-    same_version = (versions.c.agent == deployments.c.agent) & (versions.c.digest == deployments.c.version)
+    same_agent = (deployments.c.organization == agents.c.organization) & (deployments.c.agent == agents.c.id)
     same_revision = (revisions.c.organization == deployments.c.organization) & (
         revisions.c.name == deployments.c.revision
     )
@@ -75,8 +76,8 @@ def unfinished(session: ReadSession, name: Name) -> list[Unfinished]:
             builds.c.environment,
             revisions.c.state.label("revision_state"),
         )
-        .join(agents, deployments.c.agent == agents.c.id)
-        .join(versions, same_version)
+        .join(agents, same_agent)
+        .join(versions, same_version(deployments))
         .join(builds, deployments.c.build == builds.c.id)
         .outerjoin(revisions, same_revision)
         .where(agents.c.organization == organization, agents.c.name == agent, agents.c.deleted_at.is_(None))
@@ -124,8 +125,12 @@ def finish_build(session: WriteSession, deployment: Unfinished, environment: str
     if not is_open(session, deployment.id):
         return
     move_build(session, deployment.build, BuildState.SUCCEEDED, environment=environment, ended_at=now)
-    version = (versions.c.agent == deployment.agent) & (versions.c.digest == deployment.version)
-    session.execute(update(versions).where(version).values(lock=environment))
+    version = (
+        versions.c.organization == deployment.organization,
+        versions.c.agent == deployment.agent,
+        versions.c.digest == deployment.version,
+    )
+    session.execute(update(versions).where(*version).values(lock=environment))
 
 
 def break_build(session: WriteSession, deployment: Unfinished, problem: Mapping[str, Any], now: datetime) -> None:
@@ -166,7 +171,7 @@ def activate(session: WriteSession, deployment: Unfinished, now: datetime) -> No
     if deployment.revision_state is not RevisionState.DEPLOYING:
         return  # a crash came after this step; its traffic may have been changed by a person since
     move_revision(session, deployment.organization, deployment.revision, RevisionState.READY)
-    before = traffic_of(session, [deployment.agent])[deployment.agent]
+    before = traffic_of(session, deployment.organization, [deployment.agent])[deployment.agent]
     set_traffic(session, deployment.organization, deployment.agent, traffic_after(before, deployment.revision), now=now)
 
 
@@ -210,7 +215,7 @@ def set_traffic(
     session: WriteSession, organization: str, agent: str, targets: Sequence[TrafficTarget], *, now: datetime
 ) -> None:
     """Replace how the agent's calls are split."""
-    session.execute(delete(traffic).where(traffic.c.agent == agent))
+    session.execute(delete(traffic).where(traffic.c.organization == organization, traffic.c.agent == agent))
     rows = [
         {
             "organization": organization,

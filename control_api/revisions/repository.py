@@ -11,6 +11,7 @@ from sqlalchemy import Select, select
 
 from control_api.store.database import ReadSession
 from control_api.store.tables import agents, revisions, traffic, versions
+from control_api.versions.repository import same_version
 from domain.deployment import RevisionState, TrafficTarget
 
 
@@ -28,34 +29,33 @@ class StoredRevision:
     created_at: datetime
 
 
-def page(session: ReadSession, agent: str, *, after: str | None, limit: int) -> list[StoredRevision]:
+def page(session: ReadSession, organization: str, agent: str, *, after: str | None, limit: int) -> list[StoredRevision]:
     """Of one agent (its id), newest first; `after` is the name of the last one before."""
-    query = _all().where(revisions.c.agent == agent).order_by(revisions.c.name.desc()).limit(limit)
+    query = _of(organization, [agent]).order_by(revisions.c.name.desc()).limit(limit)
     return _read(session, query.where(revisions.c.name < after) if after is not None else query)
 
 
-def find(session: ReadSession, agent: str, name: str) -> StoredRevision | None:
-    found = _read(session, _all().where(revisions.c.agent == agent, revisions.c.name == name))
+def find(session: ReadSession, organization: str, agent: str, name: str) -> StoredRevision | None:
+    found = _read(session, _of(organization, [agent]).where(revisions.c.name == name))
     return found[0] if found else None
 
 
-def current(session: ReadSession, agents_ids: Sequence[str]) -> list[StoredRevision]:
+def current(session: ReadSession, organization: str, ids: Sequence[str]) -> list[StoredRevision]:
     """All that are not retired, of these agents, newest first."""
-    chosen = revisions.c.agent.in_(agents_ids) & (revisions.c.state != RevisionState.RETIRED)
-    return _read(session, _all().where(chosen).order_by(revisions.c.number.desc()))
+    query = _of(organization, ids).where(revisions.c.state != RevisionState.RETIRED)
+    return _read(session, query.order_by(revisions.c.number.desc()))
 
 
-def traffic_of(session: ReadSession, agents_ids: Sequence[str]) -> dict[str, list[TrafficTarget]]:
+def traffic_of(session: ReadSession, organization: str, ids: Sequence[str]) -> dict[str, list[TrafficTarget]]:
     """Agent (id) to how its calls are split, in the order that was asked for."""
-    split: dict[str, list[TrafficTarget]] = {agent: [] for agent in agents_ids}
-    query = select(traffic).where(traffic.c.agent.in_(agents_ids)).order_by(traffic.c.position)
-    for row in session.execute(query):
+    split: dict[str, list[TrafficTarget]] = {agent: [] for agent in ids}
+    query = select(traffic).where(traffic.c.organization == organization, traffic.c.agent.in_(ids))
+    for row in session.execute(query.order_by(traffic.c.position)):
         split[row.agent].append(TrafficTarget(row.revision, row.percent, row.tag))
     return split
 
 
-def _all() -> Select[Any]:
-    same_version = (versions.c.agent == revisions.c.agent) & (versions.c.digest == revisions.c.version)
+def _of(organization: str, ids: Sequence[str]) -> Select[Any]:
     return (
         select(
             revisions.c.name,
@@ -68,7 +68,8 @@ def _all() -> Select[Any]:
             revisions.c.created_at,
         )
         .join(agents, revisions.c.agent == agents.c.id)
-        .join(versions, same_version)
+        .join(versions, same_version(revisions))
+        .where(revisions.c.organization == organization, revisions.c.agent.in_(ids))
     )
 
 

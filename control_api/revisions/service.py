@@ -24,8 +24,8 @@ class RevisionsService:
 
         def load(session: ReadSession) -> tuple[list[StoredRevision], list[TrafficTarget]]:
             identity = agents.require(session, organization, agent)
-            rows = repository.page(session, identity, after=after, limit=limit + 1)
-            return rows, repository.traffic_of(session, [identity])[identity]
+            rows = repository.page(session, organization, identity, after=after, limit=limit + 1)
+            return rows, repository.traffic_of(session, organization, [identity])[identity]
 
         stored, traffic = await self._database.read(load)
         views = revision_views(stored, traffic, await observe(self._platform, organization, agent))
@@ -36,8 +36,8 @@ class RevisionsService:
 
         def load(session: ReadSession) -> tuple[StoredRevision | None, list[TrafficTarget]]:
             identity = agents.require(session, organization, agent)
-            found = repository.find(session, identity, revision)
-            return found, repository.traffic_of(session, [identity])[identity]
+            found = repository.find(session, organization, identity, revision)
+            return found, repository.traffic_of(session, organization, [identity])[identity]
 
         stored, traffic = await self._database.read(load)
         if stored is None:

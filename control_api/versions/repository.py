@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, Table, select, tuple_
 
 from control_api.store.database import ReadSession, WriteSession
 from control_api.store.tables import agents, versions
@@ -56,6 +56,15 @@ def page(
         ).scalar_subquery()
         query = query.where(tuple_(versions.c.created_at, versions.c.digest) < tuple_(last, after))
     return [_view(row) for row in session.execute(query)]
+
+
+def same_version(table: Table) -> ColumnElement[bool]:
+    """Joins the version that a row of `table` (organization, agent, version) names, by its whole key."""
+    return (
+        (versions.c.organization == table.c.organization)
+        & (versions.c.agent == table.c.agent)
+        & (versions.c.digest == table.c.version)
+    )
 
 
 def _all(organization: str) -> Select[Any]:

@@ -17,7 +17,9 @@ async def test_a_restart_serves_what_was_served(world: World) -> None:
     served = dict(world.platform.desired)
     world.platform.desired.clear()
     await world.restart()
-    await world.agent_says(lambda: world.platform.desired == served)
+    for organization, name in served:
+        await world.agent_says(lambda key=(organization, name): key in world.platform.desired, name)
+    assert world.platform.desired == served
     assert world.platform.probed == ["triage-00001", "notes-00001"], "nothing was started anew"
 
 
