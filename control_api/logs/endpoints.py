@@ -1,10 +1,11 @@
-"""/agents/{name}/logs."""
+"""/agents/{name}/logs and /runs/{run}/logs."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import StreamingResponse
 
 from control_api.agents.paths import Name
@@ -14,7 +15,7 @@ from control_api.openapi import answers, errors
 from control_api.settings import Settings
 from control_api.streaming import kept_alive
 
-router = APIRouter(prefix="/agents/{name}/logs", tags=["logs"])
+router = APIRouter(tags=["logs"])
 
 CONTENT_TYPE = "application/x-ndjson"
 EXAMPLE = (
@@ -28,8 +29,11 @@ def provide(request: Request) -> LogsService:
     return service
 
 
+Service = Annotated[LogsService, Depends(provide)]
+
+
 @router.get(
-    "",
+    "/agents/{name}/logs",
     summary="What an agent's instances wrote, as JSON lines, oldest first",
     response_class=StreamingResponse,
     responses=errors(
@@ -42,14 +46,37 @@ async def read_logs(
     name: Name,
     request: Request,
     caller: LogsRead,
-    service: Annotated[LogsService, Depends(provide)],
+    service: Service,
     revision: Annotated[
         str | None, Query(description="Only this one's; by default those that are not retired.")
     ] = None,
     follow: Annotated[bool, Query(description="Go on with new lines as they come.")] = False,
 ) -> StreamingResponse:
     await service.revisions(caller.organization, name, revision)
-    settings: Settings = request.app.state.settings
     read = service.follow if follow else service.read
-    lines = kept_alive(read(caller.organization, name, revision), silence=settings.runs.keep_alive, filler=b"\n")
-    return StreamingResponse(lines, media_type=CONTENT_TYPE)
+    return _streamed(request, read(caller.organization, name, revision))
+
+
+@router.get(
+    "/runs/{run}/logs",
+    summary="What was written while working on a run, as JSON lines, oldest first",
+    response_class=StreamingResponse,
+    responses=errors((404, "run_unknown", "There is no run 0193a5b0-7c3e-7d4f-9a6b-2c1d0e9f8a7b"))
+    | answers(CONTENT_TYPE, example=EXAMPLE, description="JSON lines; an empty one only keeps the connection."),
+)
+async def read_run_logs(
+    run: Annotated[str, Path(description="Id of the run.")],
+    request: Request,
+    caller: LogsRead,
+    service: Service,
+    follow: Annotated[bool, Query(description="Go on with new lines until the run has ended.")] = False,
+) -> StreamingResponse:
+    await service.check_run(caller.organization, run)
+    read = service.follow_run if follow else service.read_run
+    return _streamed(request, read(caller.organization, run))
+
+
+def _streamed(request: Request, lines: AsyncGenerator[bytes]) -> StreamingResponse:
+    settings: Settings = request.app.state.settings
+    alive = kept_alive(lines, silence=settings.runs.keep_alive, filler=b"\n")
+    return StreamingResponse(alive, media_type=CONTENT_TYPE)
