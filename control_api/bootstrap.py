@@ -152,6 +152,8 @@ class Server:
         self._spans = tracer_provider(settings.telemetry)
         self.app = create_app(clock=clock, measure=self.metrics.measure, span=request_spans(self._spans))
         common: dict[str, Any] = {"database": database, "clock": clock}
+        versions = VersionsService(**common, home=home, settings=settings)
+        versions.clear_unfinished()
         services: dict[str, object] = {
             "agents": AgentsService(
                 **common, platform=self.platform, reconciler=self.reconciler, changes=changes, address=address
@@ -173,7 +175,7 @@ class Server:
             "secrets": self.secrets,
             "sessions": SessionsService(database=database, keys=keys),
             "settings": settings,
-            "versions": VersionsService(**common, home=home, settings=settings),
+            "versions": versions,
         }
         for name, service in services.items():
             setattr(self.app.state, name, service)
