@@ -18,8 +18,8 @@ GUIDES = REPOSITORY / "docs" / "guides"
 EXECUTED = (REPOSITORY / "README.md", *sorted(GUIDES.glob("*.md")))
 """Documents whose blocks are executed in order, each in an installation of its own."""
 TEMPLATE_READMES = tuple(sorted(TEMPLATES.glob("*/README.md")))
-IGNORED = {".venv", ".tools", ".orchestrator", ".bench", ".pytest_cache", "node_modules"}
-ALL = tuple(sorted(path for path in REPOSITORY.rglob("*.md") if not IGNORED & set(path.relative_to(REPOSITORY).parts)))
+FOLDERS = ("builders", "control_api", "docs", "domain", "functions", "local", "samples", "scripts", "tests")
+ALL = tuple(sorted([*REPOSITORY.glob("*.md"), *(path for one in FOLDERS for path in (REPOSITORY / one).rglob("*.md"))]))
 
 FENCE = re.compile(r"^```(\w*)$")
 NOT_RUN = re.compile(r"^<!-- not run: (.+) -->$")

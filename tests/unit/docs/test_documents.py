@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+from builders import manifest
 from control_api.cli.main import orchestrator
 from control_api.settings import PREFIX, Group, Settings
 from tests.unit.docs.documents import (
@@ -119,6 +120,21 @@ def test_every_name_in_code_letters_is_one_of_the_code(document: Path) -> None:
 def test_every_block_says_what_it_is_and_shell_is_called_sh(document: Path) -> None:
     """So that none escapes execution by another name."""
     assert {block.language for block in blocks(document)} <= {"sh", "python", "yaml", "toml", "json", "text"}
+
+
+@pytest.mark.parametrize("document", [*EXECUTED, *TEMPLATE_READMES], ids=name)
+def test_every_yaml_block_is_a_manifest_or_a_part_of_one(document: Path) -> None:
+    for block in blocks(document):
+        if block.language == "yaml":
+            whole = "" if "entrypoint:" in block.text else "name: example\nentrypoint: agent:handle\n"
+            manifest.read(whole + block.text)
+
+
+@pytest.mark.parametrize("document", [*EXECUTED, *TEMPLATE_READMES], ids=name)
+def test_every_python_block_is_python(document: Path) -> None:
+    for block in blocks(document):
+        if block.language == "python":
+            compile(block.text, block.place, "exec")
 
 
 @pytest.mark.parametrize(
