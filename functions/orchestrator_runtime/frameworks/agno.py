@@ -100,9 +100,10 @@ class _Agent:
     async def _follow(self, call: Call, prompt: Prompt, steps: Steps) -> Any:
         """Run it to its end, and turn its events into steps and pieces of the stream."""
         run = call.run.run
-        extra: dict[str, Any] = {"yield_run_output": True}
-        if self._is_workflow:
-            extra = {"additional_data": prompt.rest or None}
+        extra: dict[str, Any] = {"additional_data": prompt.rest or None}
+        if not self._is_workflow:
+            dependencies = {**(self._target.dependencies or {}), **prompt.rest}
+            extra = {"dependencies": dependencies or None, "yield_run_output": True}
         streams = self._target.stream is not False  # an agent that says no may have a model that cannot
         started = self._target.arun(
             prompt.message,

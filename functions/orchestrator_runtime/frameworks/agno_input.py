@@ -15,6 +15,7 @@ from orchestrator_runtime.frameworks.adapter import Input, Part
 from orchestrator_runtime.frameworks.values import BINARY
 
 MESSAGE_MEMBERS = ("message", "input")
+SPOKEN = ("text/plain", "text/markdown", "text/json")  # other texts are files, such as text/csv
 MEDIA = ("image", "audio", "video")
 FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav", "x-m4a": "m4a"}
 
@@ -38,6 +39,7 @@ class Prompt:
 
 def read_prompt(given: Input, *, whole: bool = False) -> Prompt:
     """The message is a text, or the member `message` or `input` of an object, a form or the query; otherwise the value.
+    The other members of the object or form are for tools (`dependencies`) or a workflow (`additional_data`).
 
     `whole`: the agent has a schema of its own, so the value is passed as it is. A body or part that is an image, audio,
     video or file becomes media. Raises `BadInput` (`input_missing`, `not_json`).
@@ -47,8 +49,9 @@ def read_prompt(given: Input, *, whole: bool = False) -> Prompt:
         value: Any = _take_parts(prompt, given.parts)
     else:
         value = given.value()
-        if isinstance(value, bytes):
-            _attach(prompt, Part("body", value, given.content_type or BINARY, _query(given, ("filename",))))
+        is_file = given.content_type.startswith("text/") and not given.content_type.startswith(SPOKEN)
+        if isinstance(value, bytes) or (isinstance(value, str) and is_file):
+            _attach(prompt, Part("body", given.body, given.content_type or BINARY, _query(given, ("filename",))))
             value = None
     if value is None and not prompt.media() and given.attributes is not None:
         value = dict(given.attributes)  # an event without data says all that it says in these
