@@ -179,6 +179,18 @@ async def test_the_stream_begins_with_the_state_now_and_goes_on_with_changes(wor
     assert all(identity for identity, event, _ in stream if event == "agent")
 
 
+async def test_who_has_seen_the_state_hears_of_the_next_one_only(world: World) -> None:
+    await world.deploy()
+    first = await anext(world.agents.events(ORGANIZATION, "triage", last=None))
+    again = world.agents.events(ORGANIZATION, "triage", last=first.id)
+    following = asyncio.ensure_future(anext(again))
+    await watched(world)
+    assert not following.done()
+    await world.client.delete("/agents/triage")
+    async with asyncio.timeout(10):
+        assert (await following).event == "deleted"
+
+
 async def watched(world: World) -> None:
     """Let the stream read and wait again."""
     await world.get("/agents/triage")

@@ -56,6 +56,7 @@ class World:
     _running: list[asyncio.Task[None]] = field(default_factory=list)
     _database: Database | None = None
     _secrets: SecretsService | None = None
+    _agents: AgentsService | None = None
     _client: httpx.AsyncClient | None = None
 
     @property
@@ -67,6 +68,11 @@ class World:
     def secrets(self) -> SecretsService:
         assert self._secrets is not None
         return self._secrets
+
+    @property
+    def agents(self) -> AgentsService:
+        assert self._agents is not None
+        return self._agents
 
     @property
     def logs(self) -> LogsService:
@@ -96,8 +102,9 @@ class World:
         app = create_app(clock=self.clock, measure=lambda *measured: None)
         common: dict[str, Any] = {"database": self.database, "clock": self.clock}
         wishes: dict[str, Any] = {"reconciler": reconciler, "changes": changes, "address": ADDRESS}
+        self._agents = AgentsService(**common, **wishes, platform=self.platform)
         services = {
-            "agents": AgentsService(**common, **wishes, platform=self.platform),
+            "agents": self.agents,
             "builds": BuildsService(database=self.database),
             "credentials": Credentials(
                 [Credential("c-1", token_digest(self.token), ORGANIZATION, frozenset({"*"}))],

@@ -13,7 +13,9 @@ from control_api.reconciler.plan import (
     Probe,
     RevisionRecord,
     Situation,
+    all_to,
     next_action,
+    one_before,
     served,
     traffic_after,
 )
@@ -84,3 +86,19 @@ def test_a_revision_with_open_runs_is_kept() -> None:
 def test_failed_revisions_are_not_served_and_deploying_ones_are() -> None:
     revisions = [revision(1, RevisionState.FAILED), revision(2, RevisionState.DEPLOYING)]
     assert served(revisions, [], with_open_runs=frozenset(), kept=1) == (["a-00002"], [])
+
+
+def test_a_rollback_takes_all_calls_and_leaves_tags_where_they_are() -> None:
+    before = [TrafficTarget("a-00002", 90, "next"), TrafficTarget("a-00001", 10, "stable")]
+    assert all_to(before, "a-00001") == (TrafficTarget("a-00002", 0, "next"), TrafficTarget("a-00001", 100, "stable"))
+
+
+def test_a_rollback_goes_to_the_newest_ready_one_before_all_that_serve() -> None:
+    revisions = [revision(1), revision(2), revision(3, RevisionState.FAILED), revision(4), revision(5)]
+    split = [TrafficTarget("a-00005", 50), TrafficTarget("a-00004", 50), TrafficTarget("a-00001", 0, "old")]
+    assert one_before(revisions, split) == "a-00002"
+
+
+def test_there_may_be_nothing_to_roll_back_to() -> None:
+    assert one_before([revision(1), revision(2)], [TrafficTarget("a-00001", 100)]) is None
+    assert one_before([], []) is None
