@@ -60,8 +60,8 @@ class _Agent:
         self._target = target
         self._is_workflow = kind is Workflow
         self._sessions: _Sessions | None = None
-        if target.db is None:
-            target.db = InMemoryDb()
+        if target.db is None or isinstance(target.db, _Memory):
+            target.db = _Memory()
             self._sessions = _Sessions(target.db, *KINDS[kind])
 
     async def run(self, call: Call) -> Answer:
@@ -135,6 +135,10 @@ class _Agent:
         if final is None:
             raise AgentError("The agent ended without an output", code="agent_failed")
         return final
+
+
+class _Memory(InMemoryDb):
+    """Where an agent without a database has its sessions while they run."""
 
 
 class _Sessions:
