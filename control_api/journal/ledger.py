@@ -35,8 +35,7 @@ RunKey = tuple[str, str]  # organization, run
 IdentityKey = tuple[str, str, str, str]  # organization, kind, agent, key
 
 
-def dumps(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # json.dumps makes an encoder per call
 
 
 class Ledger:

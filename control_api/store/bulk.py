@@ -26,6 +26,7 @@ class BulkTable:
         self.columns = tuple(columns or (column.name for column in table.columns))
         self.key = tuple(column.name for column in table.primary_key if column.name in self.columns)
         self._types = {name: _postgres_type(table, name) for name in self.columns}
+        self._inserts: dict[tuple[bool, str], str] = {}
 
     def insert(
         self, session: WriteSession, rows: Sequence[Row], *, existing: Literal["refuse", "keep", "replace"] = "refuse"
@@ -33,18 +34,26 @@ class BulkTable:
         """Insert rows of different keys. `existing`: what is done with a row whose key is there already."""
         if not rows:
             return
-        into = f"INSERT INTO {self.name} ({_listed(self.columns)})"
+        is_sqlite = session.dialect.name == "sqlite"
+        statement = self._inserts.get((is_sqlite, existing)) or self._insert(is_sqlite, existing)
+        if is_sqlite:
+            _driver(session).executemany(statement, rows)
+        else:
+            _driver(session).execute(statement, _turned(rows))
+
+    def _insert(self, is_sqlite: bool, existing: str) -> str:
+        """The statement, written once: it is long, and batches are many."""
         changes = ", ".join(f'"{name}" = excluded."{name}"' for name in self.columns if name not in self.key)
         conflict = {
             "refuse": "",
             "keep": " ON CONFLICT DO NOTHING",
             "replace": f" ON CONFLICT ({_listed(self.key)}) DO UPDATE SET {changes}",
         }[existing]
-        if session.dialect.name == "sqlite":
-            marks = ", ".join("?" * len(self.columns))
-            _driver(session).executemany(f"{into} VALUES ({marks}){conflict}", rows)
-            return
-        _driver(session).execute(f"{into} SELECT * FROM {self._unnest(self.columns)}{conflict}", _turned(rows))
+        marks = ", ".join("?" * len(self.columns))
+        values = f"VALUES ({marks})" if is_sqlite else f"SELECT * FROM {self._unnest(self.columns)}"
+        statement = f"INSERT INTO {self.name} ({_listed(self.columns)}) {values}{conflict}"
+        self._inserts[is_sqlite, existing] = statement
+        return statement
 
     def update(self, session: WriteSession, changing: Sequence[str], rows: Sequence[Row]) -> None:
         """Set the columns `changing` of each row; a row holds these, then the key."""

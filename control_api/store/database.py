@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NewType, Protocol, TypeVar
 
@@ -50,11 +51,25 @@ class Functions:
         outcomes: list[Any] = []
         for work in items:
             try:
-                with session.begin_nested():
+                with savepoint(session):
                     outcomes.append(work(session))
             except Exception as error:  # noqa: BLE001 - it belongs to whoever queued the function
                 outcomes.append(error)
         return outcomes
+
+
+@contextmanager
+def savepoint(session: WriteSession) -> Iterator[None]:
+    """Undo what is done within if it raises. Past SQLAlchemy, where a savepoint costs more than the rest of a batch."""
+    execute = session.connection.driver_connection.execute  # type: ignore[union-attr] # sqlite3 and psycopg have it
+    execute("SAVEPOINT batch")
+    try:
+        yield
+    except BaseException:
+        execute("ROLLBACK TO SAVEPOINT batch")
+        raise
+    finally:
+        execute("RELEASE SAVEPOINT batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +176,7 @@ class Database:
 
 def _execute(session: WriteSession, lane: Lane, items: list[Any]) -> Sequence[Any]:
     try:
-        with session.begin_nested():
+        with savepoint(session):
             return lane.execute(session, items)
     except Exception as error:  # noqa: BLE001 - a bad item must not take the others with it
         if len(items) == 1:

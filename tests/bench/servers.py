@@ -59,7 +59,7 @@ def serving(kind: str, folder: Path, *, model_url: str) -> Iterator[tuple[Call, 
     listening = socket.create_server(("127.0.0.1", 0))
     call = Call(f"http://127.0.0.1:{listening.getsockname()[1]}", json.dumps(INPUT[kind]).encode())
     program = str(Path(__file__).with_name("baseline_server.py"))
-    command = [str(python_of(kind)), program, kind, str(listening.fileno())]
+    command = [str(python_of(kind)), "-P", program, kind, str(listening.fileno())]  # -P: our modules are not its
     variables = process_environment(**(model_variables(model_url) if kind in CALLS_MODEL else {}))
     with running(command, cwd=folder, environment=variables, pass_fds=(listening.fileno(),)) as process:
         listening.close()  # only the process has it now: should it fail, the call does too

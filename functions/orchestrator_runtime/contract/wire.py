@@ -51,9 +51,12 @@ Handler: TypeAlias = Callable[["Peer", Message], Message | Awaitable[Message] | 
 """Answers one request or notification. May return a reply, a future or coroutine of one, or raise `Problem`."""
 
 
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # json.dumps makes an encoder per call
+
+
 def encode(header: Header, body: bytes = b"") -> bytes:
     """One frame as bytes."""
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = _to_json(header).encode()
     return LENGTHS.pack(len(text), len(body)) + text + body
 
 
@@ -71,7 +74,7 @@ def decode(buffer: bytearray) -> Iterable[tuple[Header, bytes]]:
         if len(buffer) < body_start + body_length:
             break
         try:
-            header = json.loads(buffer[start + LENGTHS.size : body_start])
+            header = json.loads(str(buffer[start + LENGTHS.size : body_start], "utf-8"))
         except ValueError as error:
             raise BadInput("A frame's header is not JSON", code="frame_not_json") from error
         if not isinstance(header, dict):
