@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 from control_api import errors, openapi
 from control_api.agents.endpoints import router as agents
 from control_api.backups.endpoints import router as backups
+from control_api.body_limit import BodyLimit
 from control_api.border import Border, Measure, Span, no_span
 from control_api.builds.endpoints import router as builds
 from control_api.deployments.endpoints import router as deployments
@@ -62,5 +63,6 @@ def create_app(*, clock: Clock, measure: Measure, span: Span = no_span) -> FastA
     app.include_router(api)
     errors.install(app)
     openapi.install(app)
+    app.add_middleware(BodyLimit, free=frozenset({f"{PREFIX}/versions"}))
     app.add_middleware(Border, clock=clock, measure=measure, span=span)
     return app

@@ -21,6 +21,7 @@ from orchestrator_runtime.contract.errors import (
     BadInput,
     NotFound,
     Problem,
+    TooLarge,
     TooMany,
     Unauthenticated,
     Unavailable,
@@ -85,6 +86,8 @@ async def _http(request: Request, error: Exception) -> Response:
         )
     if error.status_code == 405:
         return problem_response(MethodNotAllowed(request.method, request.url.path), error.headers)
+    if error.status_code == 413:
+        return problem_response(TooLarge("The body is too large", code="body_too_large", hint="Send less at once."))
     kind = BY_STATUS.get(error.status_code, Problem)
     return problem_response(kind(str(error.detail), code="http_error"), error.headers)
 

@@ -25,6 +25,7 @@ Documented = tuple[int, str, str]
 NO_CREDENTIAL: Documented = (401, "no_credential", "This needs a credential")
 NOT_ALLOWED: Documented = (403, "not_allowed", "This credential lacks the permission agents:read")
 INVALID: Documented = (422, "invalid_request", "The request does not fit its schema: limit")
+BODY_TOO_LARGE: Documented = (413, "body_too_large", "The body is too large")
 INTERNAL: Documented = (500, "internal", "Something unexpected went wrong in the server")
 
 ASSETS = {

@@ -11,7 +11,7 @@ from control_api.agents.paths import Name
 from control_api.agents.schemas import AgentView, RollbackRequest, TrafficRequest
 from control_api.agents.service import AgentsService
 from control_api.authorization import AgentsRead, AgentsWrite
-from control_api.openapi import answers, errors
+from control_api.openapi import BODY_TOO_LARGE, answers, errors
 from control_api.paging import After, Limit, Page
 from control_api.settings import Settings
 from control_api.streaming import CONTENT_TYPE, event_stream
@@ -58,6 +58,7 @@ async def delete_agent(name: Name, caller: AgentsWrite, service: Service) -> Non
     "/{name}/traffic",
     summary="Split an agent's calls between revisions, and give revisions tags",
     responses=errors(
+        BODY_TOO_LARGE,
         UNKNOWN,
         NOT_READY,
         NO_REVISION,
@@ -72,6 +73,7 @@ async def put_traffic(name: Name, body: TrafficRequest, caller: AgentsWrite, ser
     "/{name}/rollback",
     summary="Give all calls to an earlier revision; by default the one before what serves",
     responses=errors(
+        BODY_TOO_LARGE,
         UNKNOWN,
         NOT_READY,
         NO_REVISION,

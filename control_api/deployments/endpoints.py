@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from control_api.authorization import AgentsRead, AgentsWrite
 from control_api.deployments.schemas import DeploymentRequest, DeploymentView
 from control_api.deployments.service import DeploymentsService
-from control_api.openapi import answers, errors
+from control_api.openapi import BODY_TOO_LARGE, answers, errors
 from control_api.paging import After, Limit, Page
 from control_api.settings import Settings
 from control_api.streaming import CONTENT_TYPE, event_stream, last_number
@@ -38,7 +38,7 @@ Id = Annotated[str, Path(description="Id of the deployment.")]
     summary="Let an agent serve an uploaded version; 200 with `unchanged` if it does already",
     responses={
         200: {"model": DeploymentView, "description": "It serves this version; nothing was done."},
-        **errors((404, "version_unknown", "No version with this digest was uploaded")),
+        **errors(BODY_TOO_LARGE, (404, "version_unknown", "No version with this digest was uploaded")),
     },
 )
 async def create_deployment(

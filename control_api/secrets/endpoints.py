@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 
 from control_api.authorization import SecretsRead, SecretsWrite
-from control_api.openapi import errors
+from control_api.openapi import BODY_TOO_LARGE, errors
 from control_api.paging import After, Limit, Page
 from control_api.secrets.schemas import SecretRequest, SecretView
 from control_api.secrets.service import SecretsService
@@ -34,7 +34,7 @@ async def list_secrets(caller: SecretsRead, service: Service, after: After, limi
     return await service.page(caller.organization, after=after, limit=limit)
 
 
-@router.put("/{name}", status_code=204, summary="Set a secret", responses=errors())
+@router.put("/{name}", status_code=204, summary="Set a secret", responses=errors(BODY_TOO_LARGE))
 async def put_secret(name: Name, body: SecretRequest, caller: SecretsWrite, service: Service) -> None:
     await service.put(caller.organization, name, body.value.get_secret_value())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from pathlib import Path
@@ -68,6 +69,14 @@ async def test_an_upload_that_is_too_large_is_refused(database_url: str, tmp_pat
     async with create_world(database_url, tmp_path, deployments=Deployments(source_limit=100)) as world:
         answer = await world.client.post("/versions", content=pack())
         assert (answer.status_code, answer.json()["code"]) == (413, "source_too_large")
+
+
+async def test_only_an_upload_may_have_a_large_body(world: World) -> None:
+    large = "x" * 2 * 1024 * 1024
+    refused = await world.client.post("/deployments", json={"digest": large})
+    assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
+    random = "".join(hashlib.sha256(str(number).encode()).hexdigest() for number in range(60_000))
+    assert await world.upload(code=f"text = '{random}'\n")
 
 
 async def test_versions_are_listed_in_pages_newest_first(world: World) -> None:

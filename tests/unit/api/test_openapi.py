@@ -63,6 +63,7 @@ def test_every_body_has_a_schema_and_an_example(name: str) -> None:
     for content_type, content in OPERATIONS[name].get("requestBody", {}).get("content", {}).items():
         if content_type == "application/json":
             assert has_example(content), f"the body of {name} has no example"
+            assert "413" in OPERATIONS[name]["responses"]
 
 
 def test_paths_with_a_parameter_may_be_unknown() -> None:
