@@ -91,6 +91,11 @@ async def test_it_lists_and_describes_what_it_serves(subject: Subject) -> None:
     assert [status.revision for status in statuses] == ["triage-00001", "triage-00002"]
 
 
+async def test_an_agent_that_was_never_called_has_no_instances(subject: Subject) -> None:
+    await subject.platform.deploy(create_desired(create_revision(1)))
+    assert list(subject.platform.instances("o-1", "triage")) == []
+
+
 async def test_deploying_the_same_twice_changes_nothing(subject: Subject) -> None:
     agent = create_desired(create_revision(1))
     await subject.platform.deploy(agent)
