@@ -145,9 +145,9 @@ class Connection:
         try:
             await self._receive(reader)  # the answer ends with the connection: we asked for that
         finally:
+            writer.close()
             body.cancel()
             await asyncio.wait([body])
-            writer.close()
 
     async def _send_body(self, request: Request, writer: asyncio.StreamWriter) -> None:
         """Exactly the body that the head announces; nothing that follows it goes to this host."""
@@ -195,9 +195,9 @@ class Connection:
                     self._writer.write_eof()
             await asyncio.wait([sending])
         finally:
+            writer.close()  # first: the wait below may be cancelled
             sending.cancel()
             await asyncio.wait([sending])
-            writer.close()
 
     async def _pump(self, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):  # the receiving direction notices it as well

@@ -1,7 +1,8 @@
 """Takes listening sockets of instances' networks from the supervisor and serves a proxy on each.
 
-The sockets come as datagrams {"instance", "organization", "network"} with one descriptor, over a SOCK_SEQPACKET pair.
-A socket is closed when its instance has gone: it would keep the network namespace alive.
+The sockets come as datagrams {"instance", "organization", "network"} with one descriptor, over a SOCK_SEQPACKET pair;
+one without a descriptor says that the instance, or a build, has gone. Its socket is closed then: it would keep the
+network namespace alive.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Egress:
             return
         try:
             message = json.loads(data)
-            instance, organization = str(message["instance"]), str(message["organization"])
+            instance, organization = str(message["instance"]), str(message["organization"] if fds else "")
             network = message.get("network", "internet")
         except (ValueError, KeyError, TypeError):
             logger.error("The supervisor sent an egress socket without saying whose it is")  # noqa: TRY400 - no cause
@@ -69,7 +70,9 @@ class Egress:
             return
         for fd in fds[1:]:
             os.close(fd)
-        if fds:
+        if not fds:
+            self.close(instance)
+        else:
             task = asyncio.get_running_loop().create_task(
                 self.serve(socket.socket(fileno=fds[0]), instance, organization, network)
             )
@@ -91,16 +94,11 @@ class Egress:
         else:  # the instance ended while its socket was being opened
             server.close()
 
-    async def _accept(
-        self, served: Served, rules: Rules, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, served: Served, rules: Rules, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(reader, writer, rules=rules, traffic=served.traffic)
+        task = asyncio.get_running_loop().create_task(connection.serve())
         served.connections.add(task)
-        try:
-            await Connection(reader, writer, rules=rules, traffic=served.traffic).serve()
-        finally:
-            served.connections.discard(task)
+        task.add_done_callback(served.connections.discard)
 
     def close(self, instance: str) -> None:
         """The instance has gone: its socket and its connections go too."""

@@ -5,13 +5,12 @@ The supervisor keeps each socket as long as its sandbox lives, so that a restart
 
 from __future__ import annotations
 
+import asyncio
 import json
-import logging
 import os
 import socket
+from collections import deque
 from typing import Any
-
-logger = logging.getLogger("supervisor.egress")
 
 
 class EgressOffers:
@@ -21,26 +20,43 @@ class EgressOffers:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
         self._offers: dict[str, tuple[bytes, int]] = {}
+        self._untold: deque[str] = deque()  # names that the gateway has yet to be told of
 
     def offer(self, name: str, *, organization: str, network: Any, listening: int) -> None:
         """Offer the socket of one sandbox and keep it. `network`: internet, or a list of hosts."""
         message = json.dumps({"instance": name, "organization": organization, "network": network}).encode()
         self._offers[name] = (message, listening)
-        self._send(message, listening)
+        self._tell(name)
 
     def withdraw(self, name: str) -> None:
-        """The sandbox has gone; the gateway notices by itself."""
+        """The sandbox has gone: its socket is closed at both ends, or it would keep the network alive."""
         offer = self._offers.pop(name, None)
         if offer is not None:
             os.close(offer[1])
+            self._tell(name)
 
     def offer_again(self) -> None:
         """A new gateway is there and needs all of them."""
-        for message, listening in self._offers.values():
-            self._send(message, listening)
+        self._untold = deque(self._offers)
+        self._flush()
 
-    def _send(self, message: bytes, listening: int) -> None:
-        try:
-            socket.send_fds(self._ours, [message], [listening])
-        except OSError as error:  # no gateway reads: the next one asks for all of them
-            logger.warning("the gateway does not take egress sockets: %s", error)
+    def _tell(self, name: str) -> None:
+        self._untold.append(name)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Say of each name what is true of it now, as far as the gateway reads."""
+        loop = asyncio.get_running_loop()
+        while self._untold:
+            message, *listening = self._offers.get(self._untold[0]) or (_gone(self._untold[0]),)
+            try:
+                socket.send_fds(self._ours, [message], listening)
+            except BlockingIOError:  # it is busy, or being restarted
+                loop.add_writer(self._ours, self._flush)
+                return
+            self._untold.popleft()
+        loop.remove_writer(self._ours)
+
+
+def _gone(name: str) -> bytes:
+    return json.dumps({"instance": name}).encode()

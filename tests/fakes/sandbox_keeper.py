@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
@@ -53,8 +54,13 @@ async def keep(home: Home) -> None:
     )
     loop = asyncio.get_running_loop()
     await loop.create_unix_server(control.peer, sock=listen_unix(home.supervisor_socket))
+    stopping = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    keeping = asyncio.create_task(sandboxes.keep())
     print("ready", flush=True)
-    await sandboxes.keep()
+    await stopping.wait()
+    keeping.cancel()
+    await sandboxes.stop()
 
 
 def main() -> None:

@@ -220,7 +220,7 @@ def keeper(mode: Mode) -> Iterator[Keeper]:
             "KEEPERS_SECRET": CANARY,
         }
         process = stack.enter_context(subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, cwd="/"))
-        stack.callback(process.kill)
+        stack.callback(process.terminate)
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         yield Keeper(mode, home, port, allowed, process)
