@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -135,7 +136,10 @@ class FakeJournal:
             "recorded": self._recorded,
             "end": self._end,
             "wait": self._wait,
-            **{f"checkpoint.{name}": self._checkpoint for name in ("put", "writes", "get", "list", "delete")},
+            **{
+                operation: partial(self._checkpoint, operation)
+                for operation in map("checkpoint.{}".format, ("put", "writes", "get", "list", "delete"))
+            },
             "session.get": self._session_get,
             "session.put": self._session_put,
         }
@@ -202,8 +206,7 @@ class FakeJournal:
             raise Conflict(f"Attempt {message.fields['epoch']} does not have run {run.id} any more", code=FENCED)
         return run
 
-    def _checkpoint(self, _: Peer, message: Message) -> Message:
-        operation = message.fields["op"]
+    def _checkpoint(self, operation: str, _: Peer, message: Message) -> Message:
         if operation in ("checkpoint.put", "checkpoint.writes"):
             self._held(message)
         return self.checkpoints.handle(operation, message.fields.get("run", ""), message)

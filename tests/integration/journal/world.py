@@ -101,16 +101,19 @@ class World:
     instances: list[Instance] = field(default_factory=list)
 
     async def instance(
-        self, name: str = "i-1", *, agent: str = AGENT, organization: str = ORGANIZATION, protocol: int = 1
+        self, name: str = "i-1", *, agent: str = AGENT, organization: str = ORGANIZATION, greets: bool = True
     ) -> Instance:
-        """A connected instance that has said hello."""
+        """A connected instance; `greets`: it has said hello."""
         cancels: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         peer = await connect(str(self.path), {"cancel": lambda _, message: cancels.put_nowait(message.fields)})
-        token, _ = self.tokens.mint(Identity(organization, agent, f"{agent}-00001", name))
-        await peer.call("hello", {"protocol": protocol, "token": token})
+        if greets:
+            await peer.call("hello", {"protocol": 1, "token": self.token(name, agent=agent, organization=organization)})
         made = Instance(peer, name, cancels)
         self.instances.append(made)
         return made
+
+    def token(self, name: str, *, agent: str = AGENT, organization: str = ORGANIZATION) -> str:
+        return self.tokens.mint(Identity(organization, agent, f"{agent}-00001", name))[0]
 
     async def submit(self, run: str, body: bytes = b'"in"', *, agent: str = AGENT, **members: Any) -> Message:
         fields: Any = admission(run, **members)
