@@ -128,7 +128,7 @@ class World:
         return await self.database.read(lambda session: session.execute(query).one())
 
     async def all_rows(self) -> list[Any]:
-        return await self.database.read(lambda session: list(session.execute(select(runs)).all()))
+        return await self.database.read(lambda session: list(session.execute(select(runs).order_by(runs.c.id)).all()))
 
     async def restart(self) -> None:
         await self.stop()
