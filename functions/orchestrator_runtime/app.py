@@ -24,6 +24,7 @@ from orchestrator_runtime.contract.instance import InstanceStart
 from orchestrator_runtime.frameworks import values
 from orchestrator_runtime.frameworks.adapter import Agent, Answer, Input
 from orchestrator_runtime.journal import JournalClient
+from orchestrator_runtime.telemetry import Tracer
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -50,6 +51,7 @@ class App:
         end_output: Callable[[str], None],
         on_idle: Callable[[], None],
         on_stuck: Callable[[str], None],
+        tracer: Tracer | None = None,
     ) -> None:
         self.calls = 0
         self.agent: Agent  # is loaded after this was made
@@ -59,6 +61,7 @@ class App:
         self._end_output = end_output
         self._on_idle = on_idle
         self._on_stuck = on_stuck
+        self._tracer = tracer
         self._token = start.call_token.encode()
         self._attempts: dict[str, Attempt] = {}
 
@@ -114,6 +117,10 @@ class App:
 
     async def _attempt(self, admitted: Mapping[str, Any], request: Request, body: bytes, reply: Reply) -> Outcome:
         run = admitted["run"]
+        trace = None
+        if self._tracer is not None:
+            described = {"orchestrator.run": run, "orchestrator.run.attempt": admitted["attempt"]}
+            trace = self._tracer.begin(request.traceparent, **described)
         attempt = self._attempts[run] = Attempt(
             self.client,
             admitted,
@@ -122,6 +129,7 @@ class App:
             timeout=self._start.timeout,
             grace=self._start.grace,
             on_stuck=self._on_stuck,
+            trace=trace,
         )
         try:
             return await attempt.execute(partial(request.input, body), stream=request.stream, emit=reply.emit)
@@ -144,6 +152,7 @@ class Request:
         self.dispatched = self.headers.get(names.DISPATCH) == "1"
         self.stream = EVENT_STREAM in self.headers.get("accept", "")
         self.run = self.headers.get(names.RUN_ID) or uuid7()
+        self.traceparent = self.headers.get(names.TRACEPARENT)
         self.correlation = self.headers.get(names.CORRELATION_ID) or self.run
 
     @classmethod

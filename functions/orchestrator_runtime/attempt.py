@@ -16,6 +16,7 @@ from orchestrator_runtime.frameworks.adapter import Agent, Answer, Call, Input
 from orchestrator_runtime.frameworks.current import running
 from orchestrator_runtime.frameworks.entrypoint import describe
 from orchestrator_runtime.journal import JournalClient, RunJournal, writable
+from orchestrator_runtime.telemetry import RunTrace
 
 Emit = Callable[[str, Any], Awaitable[None]]
 CANCELLED = "cancelled"
@@ -43,6 +44,13 @@ class Outcome:
         document = Answer.json(self.problem.document(), status=self.problem.status)
         return Answer(document.body, PROBLEM_CONTENT_TYPE, status=document.status)
 
+    @property
+    def status(self) -> int:
+        """Of HTTP; 0 where there is no answer here."""
+        if self.answer is not None:
+            return self.answer.status
+        return self.problem.status if self.problem is not None else 0
+
 
 ELSEWHERE = Outcome()
 
@@ -69,10 +77,11 @@ class Attempt:
         timeout: float,
         grace: float,
         on_stuck: Callable[[str], None],
+        trace: RunTrace | None = None,
     ) -> None:
         """The agent may work for `timeout` seconds; `on_stuck(run)` if it does not stop within `grace` seconds."""
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.journal = RunJournal(client, admitted, on_fenced=partial(self.stop, FENCED))
+        self.journal = RunJournal(client, admitted, on_fenced=partial(self.stop, FENCED), trace=trace)
         self._has_recorded = bool(admitted.get("recorded"))
         self._agent = agent
         self._redact = redact
@@ -106,6 +115,8 @@ class Attempt:
             if self._last_chance is not None:
                 self._last_chance.cancel()
         outcome = await self._commit(self._result(self._task))
+        if self.journal.trace is not None:
+            self.journal.trace.end(outcome.status, error=None if outcome.problem is None else outcome.problem.code)
         self.outcome.set_result(outcome)
         return outcome
 
@@ -184,7 +195,7 @@ class Attempt:
         else:
             ending = {
                 "state": "cancelled" if isinstance(problem, Cancelled) else "failed",
-                "status": answer.status if answer is not None else problem.status,
+                "status": outcome.status,
                 "problem": problem.document(),
                 "retryable": not 400 <= problem.status < 500 or problem.status == 429,
             }

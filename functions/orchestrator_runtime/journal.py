@@ -25,6 +25,7 @@ from orchestrator_runtime.contract.instance import JOURNAL_SOCKET
 from orchestrator_runtime.contract.journal import FENCED, PROTOCOL_VERSION, Ending
 from orchestrator_runtime.contract.states import StepKind
 from orchestrator_runtime.contract.wire import Message, Peer
+from orchestrator_runtime.telemetry import RunTrace
 
 DELAYS = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)  # seconds between attempts to connect; the last one repeats
 AT_ONCE = 500  # events in one batch
@@ -148,13 +149,21 @@ class RunJournal:
     `on_fenced` is called once if another attempt has the run. `usage` sums the tokens of this attempt's model steps.
     """
 
-    def __init__(self, client: JournalClient, admitted: Mapping[str, Any], *, on_fenced: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        client: JournalClient,
+        admitted: Mapping[str, Any],
+        *,
+        on_fenced: Callable[[], None],
+        trace: RunTrace | None = None,
+    ) -> None:
         self.run: str = admitted["run"]
         self.epoch: int = admitted["epoch"]
         self.attempt: int = admitted["attempt"]
         self.session: str | None = admitted.get("session")
         self.cancelled = False
         self.usage: Counter[str] = Counter()
+        self.trace = trace
         self._client = client
         self._on_fenced = on_fenced
         self._loop = asyncio.get_running_loop()
@@ -186,6 +195,8 @@ class RunJournal:
         call: Mapping[str, Any] | None = None,
     ) -> RunStep:
         step = RunStep(self, kind, call)
+        if self.trace is not None:
+            self.trace.begin_step(step.id, name, kind, parent=parent)
         event = {"kind": "step.started", "step": step.id, "name": writable(name), "step_kind": str(kind)}
         if parent is not None:
             event["parent"] = parent
@@ -335,12 +346,16 @@ class RunStep:
         if self._kind is StepKind.MODEL:
             tokens = ("input_tokens", "output_tokens")
             self._journal.usage.update({name: data[name] for name in tokens if isinstance(data.get(name), int)})
+        if self._journal.trace is not None:
+            self._journal.trace.end_step(self.id, data)
         event = {"kind": "step.succeeded", "step": self.id, **({"data": data} if data else {})}
         if self._call is None:
             return event, None if result is None else encode(result)
         return {**event, "call": dict(self._call)}, encode(result)
 
     def _failed(self, error: BaseException, data: dict[str, Any]) -> dict[str, Any]:
+        if self._journal.trace is not None:
+            self._journal.trace.end_step(self.id, data, error=type(error).__name__)
         described = {"type": type(error).__name__, "message": writable(str(error)[:ERROR_TEXT])}
         return {"kind": "step.failed", "step": self.id, "data": {**data, "error": described}}
 

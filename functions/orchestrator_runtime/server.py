@@ -28,6 +28,7 @@ from orchestrator_runtime.contract.instance import JOURNAL_SOCKET, InstanceStart
 from orchestrator_runtime.frameworks import entrypoint, recording
 from orchestrator_runtime.frameworks.adapter import Agent
 from orchestrator_runtime.redaction import create_redactor
+from orchestrator_runtime.telemetry import create_tracer
 
 DATAGRAM_BYTES = 256 * 1024
 KEEP_ALIVE = 24 * 3600  # seconds; the gateway closes its connections, so that it never writes to one we just closed
@@ -78,8 +79,15 @@ class Server:
         end_output: Callable[[str], None],
         on_stuck: Callable[[str], None] = give_up,
     ) -> None:
+        self._tracer = create_tracer(start)
         self._app = App(
-            start, journal=journal, redact=redact, end_output=end_output, on_idle=self._check, on_stuck=on_stuck
+            start,
+            journal=journal,
+            redact=redact,
+            end_output=end_output,
+            on_idle=self._check,
+            on_stuck=on_stuck,
+            tracer=self._tracer,
         )
         self._config = _config(self._app)
         self._state = ServerState()
@@ -105,6 +113,8 @@ class Server:
             loop.remove_signal_handler(signal.SIGTERM)
             connecting.cancel()
             await asyncio.wait([connecting])
+            if self._tracer is not None:
+                await asyncio.to_thread(self._tracer.close)
 
     def drain(self) -> None:
         """Take no new connections; end when the calls that came are answered."""
@@ -161,6 +171,7 @@ def _config(app: App) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         interface="asgi3",
+        http=HttpToolsProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -17,7 +17,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from orchestrator_runtime.contract.errors import AgentError, Unprocessable
 from orchestrator_runtime.contract.instance import InstanceStart
 from orchestrator_runtime.frameworks import functions
-from orchestrator_runtime.frameworks.adapter import Agent, Answer, Call, Input
+from orchestrator_runtime.frameworks.adapter import Agent, Answer, Call, Input, Part
 from orchestrator_runtime.frameworks.current import running
 from orchestrator_runtime.frameworks.threads import Threads
 from orchestrator_runtime.frameworks.values import to_answer
@@ -90,6 +90,10 @@ def _joined(pieces: list[Any]) -> Any:
 
 
 # the signature
+
+# Made when a zygote imports this: the first adapter of a process imports half of pydantic and looks through all
+# installed distributions for plugins.
+TypeAdapter(Part)
 
 Argument = Callable[[Input, Run], Any]
 
