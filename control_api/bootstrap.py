@@ -183,9 +183,10 @@ class Server:
     async def serve(self, sockets: Sockets) -> None:
         """Serve everything but the API itself until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.platform.serve(sockets.control, sockets.supervisor))
             tasks.create_task(self.journal_server.serve(sockets.journal))
             tasks.create_task(self.reconciler.run())
+            await self.reconciler.restored()  # else the gateway's first routes would lack agents that it then denies
+            tasks.create_task(self.platform.serve(sockets.control, sockets.supervisor))
             tasks.create_task(self.dispatcher.run())
             tasks.create_task(self.sweeper.run())
 

@@ -53,6 +53,13 @@ class AgentReconciler:
         self._told: DesiredAgent | None = None
         self._manifests: dict[str, Manifest] = {}  # of versions; they never change
 
+    async def restore(self) -> None:
+        """Tell the platform what was served before a restart. What goes wrong, `run` tries again."""
+        try:
+            await self._serve()
+        except Exception:  # the border of an agent: its trouble is not the others'
+            logger.exception("agent %s cannot be served yet", self._name[1])
+
     async def run(self) -> None:
         """Until cancelled."""
         while True:

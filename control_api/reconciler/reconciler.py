@@ -41,21 +41,31 @@ class Reconciler:
         self._database = database
         self._woken: dict[Name, asyncio.Event] = {}
         self._queue: asyncio.Queue[Name] = asyncio.Queue()
+        self._restored = asyncio.Event()
 
     def wake(self, organization: str, agent: str) -> None:
         """Something of the agent has changed in the database. May be called before `run`."""
         self._queue.put_nowait((organization, agent))
 
+    async def restored(self) -> None:
+        """Wait until the platform has been told of every agent that there was at the start."""
+        await self._restored.wait()
+
     async def run(self) -> None:
         """Serve every agent, finish what is unfinished, then do what `wake` asks for, until cancelled."""
         await self._database.write(steps.restart_builds)
-        for name in await self._database.read(desired.names):
-            self._queue.put_nowait(name)
+        found = [self._agent(name) for name in await self._database.read(desired.names)]
+        await asyncio.gather(*(agent.restore() for agent in found))
+        self._restored.set()
         async with asyncio.TaskGroup() as tasks:
+            for agent in found:
+                tasks.create_task(agent.run())
             while True:
                 name = await self._queue.get()
-                woken = self._woken.get(name)
-                if woken is None:
-                    woken = self._woken[name] = asyncio.Event()
-                    tasks.create_task(AgentReconciler(name, woken, self._tools).run())
-                woken.set()
+                if name not in self._woken:
+                    tasks.create_task(self._agent(name).run())
+                self._woken[name].set()
+
+    def _agent(self, name: Name) -> AgentReconciler:
+        woken = self._woken[name] = asyncio.Event()
+        return AgentReconciler(name, woken, self._tools)
