@@ -195,6 +195,7 @@ class Instances:
         if instance is None:
             return
         instance.state = "stopping"
+        instance.kill_reason = instance.kill_reason or "stopped"
         if instance.control is not None and grace > 0:
             _tell(instance.control, {"event": "drain"})
             try:

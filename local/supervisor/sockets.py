@@ -10,6 +10,7 @@ from orchestrator_runtime.contract.errors import Conflict
 BACKLOG = 4096
 NEVER = frozenset({2024})  # belongs to somebody else on machines of ours
 PORTS_TRIED = 50
+LAST_PORT = 65535
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
@@ -17,7 +18,8 @@ def listen_tcp(host: str, port: int) -> socket.socket:
 
     Raises `Conflict` (`port_in_use`) if none of the next `PORTS_TRIED` ports is free.
     """
-    for candidate in range(port, port + PORTS_TRIED):
+    last = min(port + PORTS_TRIED - 1, LAST_PORT)
+    for candidate in range(port, last + 1):
         if candidate in NEVER:
             continue
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -30,7 +32,7 @@ def listen_tcp(host: str, port: int) -> socket.socket:
             continue
         return listening
     raise Conflict(
-        f"No free port between {port} and {port + PORTS_TRIED - 1} on {host}",
+        f"No free port between {port} and {last} on {host}",
         code="port_in_use",
         hint="Free one of them, or choose another with `orchestrator up --port PORT`.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,10 @@ class FakeServer:
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._peer, str(self.path))
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Like `start`, on a socket that somebody else has opened."""
+        self._server = await asyncio.get_running_loop().create_unix_server(self._peer, sock=listening)
 
     def close(self) -> None:
         """The server dies: nobody listens and every channel breaks."""

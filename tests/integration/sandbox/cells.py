@@ -80,7 +80,7 @@ class Keeper:
         handlers: dict[str, Handler] = {
             "instance.credentials": supervisor.credentials,
             "instance.exited": supervisor.exited,
-            "instance.ready": lambda peer, message: None,
+            "instance.ready": lambda peer, message: supervisor.ready.append(message.fields["instance"]),
             "sandbox.output": lambda peer, message: supervisor.output.append(message.body),
         }
         supervisor.peer = await connect(str(self.home.supervisor_socket), handlers)
@@ -103,6 +103,7 @@ class Supervisor:
     protections: dict[str, str] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     exits: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    ready: list[str] = field(default_factory=list)
     output: list[bytes] = field(default_factory=list)
 
     def credentials(self, peer: Peer, message: Message) -> Message:
@@ -129,15 +130,17 @@ class Supervisor:
         organization: str = ORGANIZATION,
         network: str | list[str] = "internet",
         secrets: tuple[str, ...] = (),
+        entrypoint: str = "agent:run",
+        start_timeout: float = PATIENCE,
         **limits: float,
     ) -> Cell:
-        """A fresh instance of an agent."""
+        """A fresh instance of an agent. Raises the problem that it failed with."""
         keeper = self.keeper
         start = {
             "agent": agent,
             "version": "v",
             "framework": "plain",
-            "entrypoint": "agent:run",
+            "entrypoint": entrypoint,
             "limits": {**LIMITS, **limits},
             "concurrency": 0,
             "timeout": 60.0,
@@ -153,7 +156,7 @@ class Supervisor:
             "environment": {"digest": "plain", "path": str(environment), "python": str(environment / "bin/python")},
             "source": str(keeper.source(agent)),
             "start": start,
-            "start_timeout": PATIENCE,
+            "start_timeout": start_timeout,
             "secrets": list(secrets),
         }
         reply = await asyncio.wait_for(self.peer.call("instance.start", fields), PATIENCE)

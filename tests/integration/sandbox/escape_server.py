@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import select
 import socket
+import sys
+import time
 from typing import Any
 
 import attempts  # type: ignore[import-not-found]  # beside this file in the environment
@@ -15,18 +17,35 @@ import attempts  # type: ignore[import-not-found]  # beside this file in the env
 
 def serve(start: Any, *, listen: socket.socket, control: socket.socket) -> None:
     listen.setblocking(True)
+    _load(start.entrypoint, control)
     control.send(b'{"event": "ready", "load_ms": 0.1}')
     print(f"serving {start.agent}")
     while True:
         readable, _, _ = select.select([listen, control], [], [])
         if control in readable:
             data = control.recv(65536)
-            if not data or json.loads(data)["event"] == "drain":
+            if not data or (json.loads(data)["event"] == "drain" and start.entrypoint != "agent:stubborn"):
                 return
         if listen in readable:
             connection, _ = listen.accept()
             with connection:
                 _answer(connection)
+
+
+def _load(entrypoint: str, control: socket.socket) -> None:
+    """What an agent's module may do while it is imported, by its name."""
+    if entrypoint == "agent:exits":
+        print("leaving")
+        sys.exit(3)
+    if entrypoint == "agent:hangs":
+        time.sleep(600)
+    if entrypoint == "agent:fails":
+        problem = {"code": "entrypoint_import", "title": "t", "status": 422, "detail": "it cannot be imported"}
+        control.send(json.dumps({"event": "failed", "problem": problem}).encode())
+        sys.exit(1)
+    if entrypoint == "agent:babbles":
+        for nonsense in (b"\xff", b"[]", b"{}", b'{"event": 7}', b'{"event": "egress"}', b"null"):
+            control.send(nonsense)
 
 
 def _answer(connection: socket.socket) -> None:

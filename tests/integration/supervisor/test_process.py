@@ -1,0 +1,174 @@
+"""The supervisor's process with the real gateway and a stand-in for the server: start, restart, refusal, end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from domain.home import Home
+from local.sandbox.watchdog import process_tree
+
+CHECKOUT = Path(__file__).parents[3]
+PATIENCE = 30.0  # seconds until a test that hangs fails
+
+
+@dataclass(slots=True)
+class Running:
+    process: subprocess.Popen[str]
+    home: Home
+    address: str
+
+    def healthy(self) -> bool:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"{self.address}/healthz", timeout=PATIENCE) as answer,
+        ):
+            return bool(answer.status == 200)
+        return False
+
+    def child(self, module: str) -> int | None:
+        """The process that runs a module, if there is one."""
+        for pid in process_tree(self.process.pid):
+            with contextlib.suppress(OSError):
+                if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    return pid
+        return None
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="orc-") as name:
+        server = Path(name) / "stand-in/control_api"
+        server.mkdir(parents=True)
+        (server / "__init__.py").touch()
+        (server / "server.py").write_text("from tests.fakes.server_program import main\n\nmain()\n")
+        yield Path(name)
+
+
+def launch(folder: Path, *, port: int = 0) -> tuple[subprocess.Popen[str], int]:
+    """A supervisor, and the descriptor on which it says that it serves."""
+    reading, writing = os.pipe()
+    argv = ["--home", str(folder / "home"), "--port", str(port), "--ready-fd", str(writing)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local.supervisor", *argv],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(folder / "stand-in"), str(CHECKOUT)))},
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        pass_fds=(writing,),
+    )
+    os.close(writing)
+    return process, reading
+
+
+@contextlib.contextmanager
+def running(folder: Path, *, port: int = 0) -> Iterator[Running]:
+    process, ready = launch(folder, port=port)
+    try:
+        with os.fdopen(ready) as line:
+            address = line.readline().strip()
+        yield Running(process, Home(folder / "home"), address)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=PATIENCE)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_it_says_where_it_serves_once_server_and_gateway_do(folder: Path) -> None:
+    with running(folder) as platform:
+        assert platform.address.startswith("http://127.0.0.1:")
+        assert platform.home.address.read_text().strip() == platform.address
+        assert platform.healthy()
+        assert platform.home.supervisor_pid.read_text() == f"{platform.process.pid}\n"
+
+
+def test_a_second_start_is_refused_and_changes_nothing(folder: Path) -> None:
+    with running(folder) as platform:
+        second, ready = launch(folder)
+        os.close(ready)
+        said, _ = second.communicate(timeout=PATIENCE)
+        assert second.returncode == 1
+        assert "(already_running)" in said
+        assert platform.healthy()
+
+
+def test_if_the_port_is_taken_the_next_one_serves(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with running(folder, port=taken) as platform:
+            assert taken < int(platform.address.rpartition(":")[2]) < taken + 50
+            assert platform.healthy()
+
+
+def test_a_gateway_that_is_killed_comes_back_at_the_same_address(folder: Path) -> None:
+    with running(folder) as platform:
+        first = platform.child("local.gateway")
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: platform.child("local.gateway") not in {None, first})
+        assert platform.healthy()  # who connects meanwhile waits in the backlog of the supervisor's socket
+
+
+def test_a_server_that_is_killed_comes_back(folder: Path) -> None:
+    with running(folder) as platform:
+        first = platform.child("control_api.server")
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: platform.child("control_api.server") not in {None, first})
+        assert platform.healthy()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_end_it_ends_with_everything_below_it(folder: Path, number: signal.Signals) -> None:
+    with running(folder) as platform:
+        below = set(process_tree(platform.process.pid))
+        assert len(below) >= 3
+        platform.process.send_signal(number)
+        assert platform.process.wait(PATIENCE) == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in below)
+        assert platform.home.supervisor_pid.read_text() == ""
+
+
+def test_if_it_is_killed_nothing_below_it_stays(folder: Path) -> None:
+    with running(folder) as platform:
+        below = set(process_tree(platform.process.pid)) - {platform.process.pid}
+        platform.process.kill()
+        platform.process.communicate(timeout=PATIENCE)
+        eventually(lambda: not any(_alive(pid) for pid in below))
+
+
+def test_a_home_that_belongs_to_somebody_else_is_refused(folder: Path) -> None:
+    (folder / "elsewhere").mkdir()
+    (folder / "home").symlink_to(folder / "elsewhere")
+    process, ready = launch(folder)
+    os.close(ready)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "(folder_not_ours)" in said
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
