@@ -7,15 +7,9 @@ state: their memory is kept on the instance's scratch disk, and may be gone at t
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import json
 import os
 import re
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 from orchestrator_runtime.contract.instance import SCRATCH_PATH
@@ -35,11 +29,11 @@ from orchestrator_runtime.contract.errors import AgentError, BadInput, Unprocess
 from orchestrator_runtime.contract.instance import InstanceStart
 from orchestrator_runtime.frameworks import crewai_calls, recording
 from orchestrator_runtime.frameworks.adapter import Agent, Answer, Call, Input, Part, RunContext
-from orchestrator_runtime.frameworks.crewai_calls import Events, Stopped
+from orchestrator_runtime.frameworks.crewai_calls import Events
 from orchestrator_runtime.frameworks.current import running
+from orchestrator_runtime.frameworks.threads import Threads
 from orchestrator_runtime.frameworks.values import to_answer
 
-THREADS = 64  # at once, where the manifest sets no limit of concurrency
 PLACEHOLDER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -55,46 +49,31 @@ def load(target: object, start: InstanceStart) -> Agent:
             code="entrypoint_wrong_framework",
             hint="Name a variable that holds one or a class of a Flow or crew, or change `framework` in agent.yaml.",
         )
-    return _Agent(target, threads=start.concurrency or THREADS)
+    return _Agent(target, Threads(start))
 
 
 class _Agent:
-    def __init__(self, target: Any, *, threads: int) -> None:
+    def __init__(self, target: Any, threads: Threads) -> None:
         self._target = target
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="crew")
+        self._threads = threads
 
     async def run(self, call: Call) -> Answer:
         value = _value(call.input)
         work = _make(self._target)
         with running(call) as active:
-            stop = threading.Event()
-            events = Events(active, lambda: stop.is_set() or call.run.cancelled)
+            events = Events(active)
             active.place = events.place
             try:
                 state = await _FlowState.open(work, call.run)
-                result = await self._in_thread(stop, partial(_kick_off, work, value, state, events))
+                result = await self._threads.call(_kick_off, work, value, state, events)
                 if state is not None:
                     await state.save()
-            except Stopped as error:
-                events.fail_open(error)
-                raise asyncio.CancelledError from error
             except BaseException as error:
                 events.fail_open(error)
                 raise
             finally:
                 await active.settle()
         return _to_answer(result)
-
-    async def _in_thread(self, stop: threading.Event, work: Callable[[], Any]) -> Any:
-        """Do it in a thread of its own. A cancel waits until the thread has come to a place where it can stop."""
-        context = contextvars.copy_context()
-        done = asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
-        try:
-            return await asyncio.shield(done)
-        except asyncio.CancelledError:
-            stop.set()
-            await asyncio.gather(done, return_exceptions=True)
-            raise
 
 
 def _make(target: Any) -> Any:

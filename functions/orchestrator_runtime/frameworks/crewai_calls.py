@@ -21,6 +21,7 @@ from orchestrator_runtime.frameworks.adapter import Step
 from orchestrator_runtime.frameworks.calls import MISSING, RecordedCall, pack, unpack
 from orchestrator_runtime.frameworks.current import Active, current
 from orchestrator_runtime.frameworks.excerpt import excerpt
+from orchestrator_runtime.frameworks.threads import Stopped
 
 STEPS: dict[str, tuple[StepKind, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "flow_started": (StepKind.NODE, lambda event: event.flow_name, lambda event: event.inputs),
@@ -38,14 +39,10 @@ STEPS: dict[str, tuple[StepKind, Callable[[Any], Any], Callable[[Any], Any]]] = 
 
 FAILED = ("_failed", "_error")
 STOPS = ("task_started", "llm_call_started", "tool_usage_started", "method_execution_started")
-"""Before these a run that is cancelled stops."""
+"""Before these a run that is cancelled stops, in whichever of the framework's threads it is."""
 
 STREAMED = (str, int, float, bool, dict, list)
 NOT_STREAMED = ("messages", "callbacks", "available_functions", "tools", "state", "fingerprint_metadata")
-
-
-class Stopped(BaseException):
-    """The run was cancelled; raised in the agent's own thread. No `except Exception` there may keep it."""
 
 
 class CrewFailedError(Exception):
@@ -55,8 +52,8 @@ class CrewFailedError(Exception):
 class Events:
     """The events of an attempt. Its methods are called in any of the framework's threads."""
 
-    def __init__(self, active: Active, is_stopped: Callable[[], bool]) -> None:
-        self._active, self._is_stopped = active, is_stopped
+    def __init__(self, active: Active) -> None:
+        self._active = active
         self._open: dict[str, Step] = {}
         self._parents: dict[str, str | None] = {}  # event that opened a scope -> step that whatever is in it belongs to
         self._lock = threading.Lock()
@@ -67,7 +64,7 @@ class Events:
 
     def sink(self, source: Any, event: Any) -> None:
         """Take an event. Raises `Stopped` where the run can stop."""
-        if event.type in STOPS and self._is_stopped():
+        if event.type in STOPS and self._active.run.cancelled:
             raise Stopped
         with self._lock:
             self._note(event, is_own=type(source).__module__.startswith("crewai."))

@@ -179,6 +179,24 @@ async def test_any_other_object_is_the_message_as_json(server: ModelServer) -> N
     assert json.loads(content) == {"title": "Login fails", "labels": ["bug"]}
 
 
+async def test_other_members_of_the_input_are_the_tools_dependencies(server: ModelServer) -> None:
+    def look_up(run_context: RunContext) -> str:
+        """Look it up."""
+        return str(run_context.dependencies)
+
+    agent = create_agent(server, tools=[look_up], dependencies={"region": "north", "year": 2025})
+    answer = await run(agent, {"message": "use look_up {}", "year": 2026})
+    assert answer.body == b"The tools said: {'region': 'north', 'year': 2026}"
+
+
+async def test_a_table_in_the_body_is_a_file_and_a_text_is_the_message(server: ModelServer) -> None:
+    for content_type in ("text/csv", "text/plain; charset=utf-8", "text/json"):
+        await run(create_agent(server), given=Input(body=b'"a,b"', content_type=content_type, query="message=look"))
+    contents = [request.body["messages"][-1]["content"] for request in server.requests]
+    assert [part["type"] for part in contents[0]] == ["file", "text"]
+    assert contents[1:] == ['"a,b"', "a,b"]
+
+
 async def test_a_conversation_is_sent_as_it_is(server: ModelServer) -> None:
     said = [
         {"role": "user", "content": "hi"},
