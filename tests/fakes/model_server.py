@@ -42,7 +42,6 @@ class Received:
 
 
 class ModelServer(ThreadingHTTPServer):
-    daemon_threads = True
     request_queue_size = 256
 
     def __init__(self, port: int = 0) -> None:
