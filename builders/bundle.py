@@ -9,6 +9,7 @@ file, sorted by path, so the same files are the same version whoever packed them
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from builders.resolver import disk_full
 from orchestrator_runtime.contract.errors import BadInput, TooLarge, Unprocessable
 
 MAX_TOTAL_BYTES = 100 * 1024 * 1024
@@ -98,7 +100,7 @@ def pack(folder: str | os.PathLike[str]) -> bytes:
 def unpack(data: bytes, into: str | os.PathLike[str]) -> str:
     """Write the archive's files below `into`, a folder that does not exist or is empty; returns their content digest.
 
-    Raises `BadInput` (`bundle_invalid`) or `TooLarge`. What was written before the error is left to the caller, who
+    Raises `BadInput` (`bundle_invalid`), `TooLarge` or `Unavailable` (`disk_full`). What was written before the error is left to the caller, who
     unpacks into a temporary folder.
     """
     root = Path(into)
@@ -116,11 +118,13 @@ def unpack(data: bytes, into: str | os.PathLike[str]) -> str:
                     continue
                 total += member.size
                 _check_limits(total, len(lines) + 1)
-                content = archive.extractfile(member)
-                if not member.isfile() or content is None:
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is None:
                     raise _invalid(f"{path} is no plain file but a link, a device or a pipe")
                 lines.append((path, *_write(root, path, content, executable=bool(member.mode & 0o100))))
     except (tarfile.TarError, OSError, EOFError, zlib.error, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise disk_full() from error
         raise _invalid(f"it cannot be read: {error}") from error
     return _digest(lines)
 

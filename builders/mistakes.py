@@ -123,7 +123,8 @@ def _repaired(path: Path, value: str) -> str:
     if path == ("version",) and (match := re.fullmatch(r"v?(\d+)(\.\d+)?(\.\d+)?", value)):
         parts = [str(int((part or "0").strip("."))) for part in match.groups()]
         return f"Write `version: {'.'.join(parts)}`"
-    if path == ("entrypoint",) and (match := re.fullmatch(r"([\w./]+?)(?:\.py)?[:.](\w+)", value)):
+    match = re.fullmatch(r"([\w./]+?)(?:\.py)?[:.](\w+)", value)
+    if path == ("entrypoint",) and match and match[2] != "py":
         return f"Write `entrypoint: {match[1].strip('./').replace('/', '.')}:{match[2]}`"
     return _for_example(path)
 

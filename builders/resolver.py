@@ -64,7 +64,7 @@ def is_disk_full(lines: Sequence[str]) -> bool:
 
 def disk_full() -> Unavailable:
     return Unavailable(
-        "The disk is full; nothing of the build was kept",
+        "The disk is full; nothing of this version was kept",
         code="disk_full",
         hint="Free space where ORCHESTRATOR_HOME is, then deploy again.",
     )

@@ -1,4 +1,4 @@
-"""The server's process as supervisor and gateway see it: serves control.sock with one agent, subscribes, ends on SIGTERM.
+"""The server's process as supervisor and gateway see it: serves control.sock, subscribes, and ends on SIGTERM.
 
 Tests put a `control_api/server.py` that calls `main` before the real one on the path of a supervisor.
 """
