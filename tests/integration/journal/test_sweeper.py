@@ -9,20 +9,7 @@ from sqlalchemy import func, select
 from control_api.journal.lifecycle import LEASE, OVERTIME
 from control_api.journal.sweeper import Sweeper
 from control_api.store.tables import identities
-from tests.integration.journal.world import World
-
-
-async def sweep(journal: World) -> list[str]:
-    """Sweep once; returns the instances that were to be stopped."""
-    stopped: list[str] = []
-
-    async def stop(fields: dict[str, Any]) -> None:
-        stopped.append(fields["instance"])
-
-    sweeper = Sweeper(journal.journal, journal.clock, stop)
-    await sweeper.sweep()
-    await sweeper.settle()
-    return stopped
+from tests.integration.journal.world import World, sweep
 
 
 async def test_a_lease_that_is_not_renewed_is_lost(journal: World) -> None:

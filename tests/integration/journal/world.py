@@ -17,6 +17,7 @@ from sqlalchemy import select
 from control_api.changes import Changes
 from control_api.journal.server import JournalServer
 from control_api.journal.service import Journal
+from control_api.journal.sweeper import Sweeper
 from control_api.journal.tokens import Identity, Tokens
 from control_api.store.database import Database, WriteSession, open_database
 from control_api.store.keys import MasterKey, OrganizationKeys
@@ -178,3 +179,16 @@ async def world(url: str, path: Path) -> AsyncIterator[World]:
         yield running
     finally:
         await running.stop()
+
+
+async def sweep(journal: World) -> list[str]:
+    """Sweep once; returns the instances that were to be stopped."""
+    stopped: list[str] = []
+
+    async def stop(fields: dict[str, Any]) -> None:
+        stopped.append(fields["instance"])
+
+    sweeper = Sweeper(journal.journal, journal.clock, stop)
+    await sweeper.sweep()
+    await sweeper.settle()
+    return stopped

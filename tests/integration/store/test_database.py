@@ -51,7 +51,7 @@ async def test_a_read_cannot_write(database: Database) -> None:
 
 async def test_the_database_s_own_errors_are_problems(database: Database) -> None:
     await database.write(add("a"))
-    with pytest.raises(Exception, match="(?i)unique"):
+    with pytest.raises(Exception, match=r"(?i)unique"):
         await database.write(add("a"))
     with pytest.raises(Unavailable) as refused:
         await database.enqueue(Statements(), "no such statement")
@@ -127,7 +127,7 @@ async def test_a_row_that_is_there_is_refused_unless_that_is_said(database: Data
     table = BulkTable(identities)
     rows = [("o", "key", "a", "k", "r", None, 1.5)]
     await database.write(lambda session: table.insert(session, rows))
-    with pytest.raises(Exception, match="(?i)unique"):
+    with pytest.raises(Exception, match=r"(?i)unique"):
         await database.write(lambda session: table.insert(session, rows))
     count = select(func.count()).select_from(identities)
     assert await database.read(lambda session: session.execute(count).scalar_one()) == 1
