@@ -1,4 +1,4 @@
-"""The README, the guides and the templates' READMEs, executed as a newcomer would: every block, in order.
+"""The README, the guides and the READMEs of templates and samples, executed as a newcomer would: every block, in order.
 
 Each document gets a folder that looks like the checkout, with an installation of its own, which `orchestrator up` has
 started. A block that cannot be executed says why (`<!-- not run: reason -->`), and is reported as skipped with it.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,11 +19,16 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.platform import Installation
-from tests.unit.docs.documents import EXECUTED, REPOSITORY, TEMPLATE_READMES, Block, shell
+from tests.fakes.model_server import model_server
+from tests.unit.docs.documents import EXECUTED, REPOSITORY, SAMPLE_READMES, TEMPLATE_READMES, Block, shell
 
 LINKED = (".venv", "functions", "samples", "docs")
 MOST_SECONDS = 600
-ALL_BLOCKS = [block for document in (*EXECUTED, *TEMPLATE_READMES) for block in shell(document)]
+TYPED = "a-key-that-opens-nothing\n"  # into a prompt
+OF_THE_READER = {"sales.csv": "region,year,sales\nnorth,2025,10\nnorth,2026,15\nsouth,2025,20\nsouth,2026,18\n"}
+"""Files that the reader is asked to have."""
+AGENT_READMES = (*TEMPLATE_READMES, *SAMPLE_READMES)
+ALL_BLOCKS = [block for document in (*EXECUTED, *AGENT_READMES) for block in shell(document)]
 
 
 def name(document: Path) -> str:
@@ -56,7 +63,7 @@ def execute(blocks: list[Block], *, folder: Path, home: Path) -> None:
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
         env=environment,
-        stdin=subprocess.DEVNULL,
+        input=TYPED,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -73,15 +80,46 @@ def test_what_the_document_tells_to_type_works(document: Path) -> None:
         execute(shell(document), folder=installed.home.parent, home=installed.home)
 
 
-@pytest.mark.parametrize("document", TEMPLATE_READMES, ids=name)
-def test_what_a_template_s_readme_tells_to_type_works(document: Path, platform: Installation, tmp_path: Path) -> None:
-    template = document.parent.name
-    made = f"new-{template}"
-    platform.cli("new", made, "--template", template, cwd=tmp_path)
-    copied = tmp_path / made / "README.md"
-    assert made in copied.read_text()
-    blocks = [dataclasses.replace(block, document=document) for block in shell(copied)]
-    execute(blocks, folder=tmp_path / made, home=platform.home)
+@pytest.fixture(scope="module")
+def with_model() -> Iterator[tuple[Installation, str]]:
+    """An installation whose agents reach a model, and that model's base URL."""
+    with model_server() as model, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORCHESTRATOR_EGRESS_ALLOW", model.url.removeprefix("http://"))
+        with checkout() as installed:
+            yield installed, model.openai_url
+
+
+@pytest.mark.xdist_group("agents' READMEs")
+@pytest.mark.parametrize("document", AGENT_READMES, ids=name)
+def test_what_the_readme_of_an_agent_tells_to_type_works(
+    document: Path, with_model: tuple[Installation, str], tmp_path: Path
+) -> None:
+    installed, base_url = with_model
+    folder = tmp_path / document.parent.name
+    if document in TEMPLATE_READMES:
+        installed.cli("new", f"new-{folder.name}", "--template", folder.name, "--into", str(folder))
+        assert f"new-{folder.name}" in (folder / "README.md").read_text()
+    else:
+        shutil.copytree(document.parent, folder)
+    for path, text in OF_THE_READER.items():
+        (folder / path).write_text(text)
+    use_model(folder / "agent.yaml", base_url)
+    commit_all(folder)
+    blocks = [dataclasses.replace(block, document=document) for block in shell(folder / "README.md")]
+    execute(blocks, folder=folder, home=installed.home)
+
+
+def use_model(manifest: Path, base_url: str) -> None:
+    """Name a model on this machine, as docs/guides/writing-agents.md says it."""
+    local = f"\\1OPENAI_BASE_URL: {base_url}\n\\1NO_PROXY: ''\n\\1no_proxy: ''"
+    manifest.write_text(re.sub(r"^( +)OPENAI_BASE_URL: .*", local, manifest.read_text(), flags=re.MULTILINE))
+
+
+def commit_all(folder: Path) -> None:
+    """Make the folder a Git repository with one commit, as the reader's is."""
+    who = ("-c", "user.name=Reader", "-c", "user.email=reader@example.org")
+    for arguments in (("init", "-q"), ("add", "-A"), (*who, "commit", "-q", "-m", "feat: begin")):
+        subprocess.run(["git", *arguments], cwd=folder, check=True)
 
 
 @pytest.mark.parametrize("block", [block for block in ALL_BLOCKS if block.not_run], ids=lambda block: block.place)

@@ -18,6 +18,7 @@ GUIDES = REPOSITORY / "docs" / "guides"
 EXECUTED = (REPOSITORY / "README.md", *sorted(GUIDES.glob("*.md")))
 """Documents whose blocks are executed in order, each in an installation of its own."""
 TEMPLATE_READMES = tuple(sorted(TEMPLATES.glob("*/README.md")))
+SAMPLE_READMES = tuple(sorted((REPOSITORY / "samples").glob("*/README.md")))
 FOLDERS = ("builders", "control_api", "docs", "domain", "functions", "local", "samples", "scripts", "tests")
 ALL = tuple(sorted([*REPOSITORY.glob("*.md"), *(path for one in FOLDERS for path in (REPOSITORY / one).rglob("*.md"))]))
 

@@ -18,6 +18,7 @@ from tests.unit.docs.documents import (
     CODE_SPAN,
     EXECUTED,
     REPOSITORY,
+    SAMPLE_READMES,
     TEMPLATE_READMES,
     blocks,
     named_commands,
@@ -116,13 +117,13 @@ def test_every_name_in_code_letters_is_one_of_the_code(document: Path) -> None:
     assert {one for one in names if one not in known and not re.search(rf"\b{one}\b", source())} == set()
 
 
-@pytest.mark.parametrize("document", [*EXECUTED, *TEMPLATE_READMES], ids=name)
+@pytest.mark.parametrize("document", [*EXECUTED, *TEMPLATE_READMES, *SAMPLE_READMES], ids=name)
 def test_every_block_says_what_it_is_and_shell_is_called_sh(document: Path) -> None:
     """So that none escapes execution by another name."""
     assert {block.language for block in blocks(document)} <= {"sh", "python", "yaml", "toml", "json", "text"}
 
 
-@pytest.mark.parametrize("document", [*EXECUTED, *TEMPLATE_READMES], ids=name)
+@pytest.mark.parametrize("document", [*EXECUTED, *TEMPLATE_READMES, *SAMPLE_READMES], ids=name)
 def test_every_yaml_block_is_a_manifest_or_a_part_of_one(document: Path) -> None:
     for block in blocks(document):
         if block.language == "yaml":
@@ -130,7 +131,7 @@ def test_every_yaml_block_is_a_manifest_or_a_part_of_one(document: Path) -> None
             manifest.read(whole + block.text)
 
 
-@pytest.mark.parametrize("document", [*EXECUTED, *TEMPLATE_READMES], ids=name)
+@pytest.mark.parametrize("document", [*EXECUTED, *TEMPLATE_READMES, *SAMPLE_READMES], ids=name)
 def test_every_python_block_is_python(document: Path) -> None:
     for block in blocks(document):
         if block.language == "python":
