@@ -136,6 +136,7 @@ class Server:
         )
         builder.clear_unfinished()
         self.metrics = Metrics(gateway=self.platform.gateway_metrics)
+        self.journal.on_end(self.metrics.count_end)
         self.reconciler = Reconciler(
             database=database,
             platform=self.platform,

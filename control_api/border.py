@@ -75,10 +75,21 @@ class Border:
             if not status:
                 await problem_response(_unexpected())(scope, receive, send_on)
         finally:
-            route = scope.get("route")
-            template = getattr(route, "path", "unknown")
-            self._measure(scope["method"], template, status or 499, self._clock.monotonic() - started)
+            self._measure(scope["method"], route_template(scope), status or 499, self._clock.monotonic() - started)
             correlation_id.reset(token)
+
+
+def route_template(scope: Scope) -> str:
+    """The path with names in place of values, such as /api/v1/agents/{name}; `unknown` if no route took it.
+
+    A route knows its path without the prefix that it was included under, so that is taken from the request.
+    """
+    route = scope.get("route")
+    if route is None:
+        return "unknown"
+    template: str = route.path_format
+    prefix: str = scope["path"].removesuffix(template.format(**scope["path_params"]))
+    return prefix + template
 
 
 def _unexpected() -> Problem:

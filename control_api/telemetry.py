@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from control_api.border import Span, no_span
+from control_api.border import Span, no_span, route_template
 from control_api.settings import Telemetry
 
 if TYPE_CHECKING:
@@ -55,8 +55,6 @@ def request_spans(provider: TracerProvider | None) -> Span:
             scope["method"], context=propagator.extract(headers), kind=SpanKind.SERVER, attributes=attributes
         ) as opened:
             yield
-            route = scope.get("route")
-            if route is not None:
-                opened.update_name(f"{scope['method']} {route.path}")
+            opened.update_name(f"{scope['method']} {route_template(scope)}")
 
     return span

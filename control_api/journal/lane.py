@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from control_api.journal.ledger import Ledger
+from control_api.journal.ledger import Ended, Ledger
 from control_api.journal.operations import Operation, Outcome
 from control_api.journal.policies import Policies
 from control_api.journal.records import Run
@@ -16,10 +16,11 @@ from orchestrator_runtime.contract.errors import Problem
 
 
 class Executed(NamedTuple):
-    """What became of one operation, and the runs that it changed, as they are after the whole batch."""
+    """What became of one operation, the runs that it changed, as they are after the whole batch, and what it ended."""
 
     outcome: Outcome | Problem
     touched: Sequence[Run]
+    ended: Sequence[Ended]
 
 
 class JournalLane:
@@ -52,4 +53,4 @@ class JournalLane:
             outcome = operation.execute(ledger, self.policies)
         except Problem as problem:
             outcome = problem
-        return Executed(outcome, ledger.take_touched())
+        return Executed(outcome, ledger.take_touched(), ledger.take_ended())

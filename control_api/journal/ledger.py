@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, select
 
@@ -35,6 +35,18 @@ RunKey = tuple[str, str]  # organization, run
 IdentityKey = tuple[str, str, str, str]  # organization, kind, agent, key
 
 
+ENDS = frozenset({"run.succeeded", "run.failed", "run.cancelled", "step.succeeded", "step.failed"})
+
+
+class Ended(NamedTuple):
+    """A run or a step that has ended; of which agent, how, and for a run after how many seconds."""
+
+    agent: str
+    what: str  # run, or the kind of the step
+    state: str
+    seconds: float
+
+
 dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # json.dumps makes an encoder per call
 
 
@@ -52,6 +64,7 @@ class Ledger:
         self._new: dict[RunKey, Run] = {}
         self._changed: dict[RunKey, Run] = {}
         self._touched: dict[RunKey, Run] = {}
+        self._ended: list[Ended] = []
         self._identities: dict[IdentityKey, tuple[str, str | None] | None] = {}
         self._new_identities: dict[IdentityKey, tuple[Any, ...]] = {}
         self._events: dict[str, list[tuple[Any, ...]]] = {}
@@ -93,6 +106,11 @@ class Ledger:
             return []
         touched, self._touched = list(self._touched.values()), {}
         return touched
+
+    def take_ended(self) -> list[Ended]:
+        """The runs and steps that have ended since the last time."""
+        ended, self._ended = self._ended, []
+        return ended
 
     def open_in_session(self, run: Run) -> list[Run]:
         """The session's runs that have not ended, in order, without `run` itself."""
@@ -176,6 +194,9 @@ class Ledger:
             )
         )
         self.change(run)
+        if kind in ENDS:
+            what, _, state = kind.partition(".")
+            self._ended.append(Ended(run.agent, step_kind or what, state, self.now - run.created_at))
 
     def content(self, run: Run, seq: int) -> bytes:
         """The payload of one event; empty if it has none."""

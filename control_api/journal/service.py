@@ -16,7 +16,7 @@ from control_api.changes import Changes, run_topic
 from control_api.journal import reading
 from control_api.journal.admission import Submit
 from control_api.journal.lane import Executed, JournalLane
-from control_api.journal.ledger import RunKey
+from control_api.journal.ledger import Ended, RunKey
 from control_api.journal.operations import Again, Cancel, Later, LoseInstances, Operation, Renew
 from control_api.journal.records import Run
 from control_api.store.database import Database, ReadSession
@@ -33,6 +33,10 @@ RunListener = Callable[[Sequence[Run]], None]
 """Runs that a commit has changed. Must not block, nor change them."""
 
 
+EndListener = Callable[[Ended], None]
+"""A run or a step whose end was committed. Must not block."""
+
+
 class Journal:
     """Belongs to one event loop. Everything it answers has been committed."""
 
@@ -46,6 +50,7 @@ class Journal:
         self._parked: defaultdict[RunKey, dict[Answer, Operation]] = defaultdict(dict)
         self._run_listeners: list[RunListener] = []
         self._cancel_listeners: list[CancelListener] = []
+        self._end_listeners: list[EndListener] = []
 
     # what others ask
 
@@ -124,6 +129,9 @@ class Journal:
     def on_cancel(self, listener: CancelListener) -> None:
         self._cancel_listeners.append(listener)
 
+    def on_end(self, listener: EndListener) -> None:
+        self._end_listeners.append(listener)
+
     # after the commit
 
     def _enqueue(self, operation: Operation, answer: Answer) -> None:
@@ -136,7 +144,7 @@ class Journal:
             if not answer.done():
                 answer.set_exception(error)
             return
-        outcome, touched = queued.result()
+        outcome, touched, ended = queued.result()
         if answer.done():
             pass  # whoever asked has gone
         elif isinstance(outcome, Problem):
@@ -147,6 +155,9 @@ class Journal:
             answer.set_result(outcome or Message())
         if touched:
             self._changed(touched)
+        for end in ended:
+            for listener in self._end_listeners:
+                listener(end)
 
     def _changed(self, touched: Sequence[Run]) -> None:
         for run in touched:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
+from control_api.journal.ledger import Ended
 from orchestrator_runtime.contract.errors import Problem
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -19,6 +20,7 @@ class Metrics:
     """`gateway()` answers its part in Prometheus' text format, or raises `Problem` while there is none."""
 
     def __init__(self, *, gateway: Callable[[], Awaitable[str]]) -> None:
+        disable_created_metrics()  # a series of its own per series, for a protocol that we do not speak
         self._gateway = gateway
         self._registry = CollectorRegistry()
         self._requests = Counter(
@@ -60,12 +62,13 @@ class Metrics:
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    def run_ended(self, agent: str, state: str, seconds: float) -> None:
-        self._runs.labels(agent, state).inc()
-        self._run_seconds.labels(agent).observe(seconds)
-
-    def step_ended(self, agent: str, kind: str, state: str) -> None:
-        self._steps.labels(agent, kind, state).inc()
+    def count_end(self, ended: Ended) -> None:
+        """A run or a step has ended."""
+        if ended.what == "run":
+            self._runs.labels(ended.agent, ended.state).inc()
+            self._run_seconds.labels(ended.agent).observe(ended.seconds)
+        else:
+            self._steps.labels(ended.agent, ended.what, ended.state).inc()
 
     async def page(self) -> str:
         """Everything in Prometheus' text format."""

@@ -89,6 +89,7 @@ class Database:
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")
         self._functions = Functions()
+        self._kept: Connection | None = None  # the writer thread's own
         self._pending: list[_Queued] = []
         self._busy = False
         self._batches: queue.SimpleQueue[list[_Queued] | None] = queue.SimpleQueue()
@@ -127,6 +128,8 @@ class Database:
         self._batches.put(None)
         await self._loop.run_in_executor(self._readers, self._thread.join)
         self._readers.shutdown()
+        if self._kept is not None:
+            self._kept.close()
         self._reader.dispose()
         self._writer.dispose()
 
@@ -159,12 +162,33 @@ class Database:
                 outcomes = [_unavailable(error)] * len(batch)
             self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
 
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """One transaction of the writer, committed at the end.
+
+        SQLite's connection is kept: to fetch it from the pool and give it back costs more than a small batch. One of
+        PostgreSQL may have been closed by its server, which the pool finds out.
+        """
+        if self.dialect != "sqlite":
+            with self._writer.begin() as connection:
+                yield connection
+            return
+        if self._kept is None:
+            self._kept = self._writer.connect()
+        try:
+            with self._kept.begin():
+                yield self._kept
+        except BaseException:
+            self._kept.close()
+            self._kept = None
+            raise
+
     def _write(self, batch: list[_Queued]) -> list[Any]:
         lanes: dict[int, list[int]] = {}
         for index, queued in enumerate(batch):
             lanes.setdefault(id(queued.lane), []).append(index)
         outcomes: list[Any] = [None] * len(batch)
-        with self._writer.begin() as connection:
+        with self._transaction() as connection:
             session = WriteSession(ReadSession(connection))
             for indexes in lanes.values():
                 lane = batch[indexes[0]].lane

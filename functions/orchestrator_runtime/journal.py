@@ -348,7 +348,7 @@ class RunStep:
             self._journal.usage.update({name: data[name] for name in tokens if isinstance(data.get(name), int)})
         if self._journal.trace is not None:
             self._journal.trace.end_step(self.id, data)
-        event = {"kind": "step.succeeded", "step": self.id, **({"data": data} if data else {})}
+        event = {"kind": "step.succeeded", "step": self.id, "step_kind": self._kind, **({"data": data} if data else {})}
         if self._call is None:
             return event, None if result is None else encode(result)
         return {**event, "call": dict(self._call)}, encode(result)
@@ -357,7 +357,7 @@ class RunStep:
         if self._journal.trace is not None:
             self._journal.trace.end_step(self.id, data, error=type(error).__name__)
         described = {"type": type(error).__name__, "message": writable(str(error)[:ERROR_TEXT])}
-        return {"kind": "step.failed", "step": self.id, "data": {**data, "error": described}}
+        return {"kind": "step.failed", "step": self.id, "step_kind": self._kind, "data": {**data, "error": described}}
 
 
 async def _wait_for(committed: Future[None]) -> None:

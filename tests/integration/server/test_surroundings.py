@@ -16,6 +16,7 @@ from control_api.authorization import EVERYTHING, Credential, Credentials, token
 from control_api.backups.service import BackupService
 from control_api.border import no_span
 from control_api.health.service import HealthService
+from control_api.journal.ledger import Ended
 from control_api.metrics.service import Metrics
 from control_api.settings import Telemetry
 from control_api.store.database import Database, open_database
@@ -91,8 +92,8 @@ async def test_a_missing_part_is_named(client: httpx.AsyncClient, parts: Parts) 
 
 
 async def test_metrics_are_those_of_server_and_gateway(client: httpx.AsyncClient, app: FastAPI) -> None:
-    app.state.metrics.run_ended("triage", "succeeded", 0.2)
-    app.state.metrics.step_ended("triage", "model", "failed")
+    app.state.metrics.count_end(Ended("triage", "run", "succeeded", 0.2))
+    app.state.metrics.count_end(Ended("triage", "model", "failed", 0.1))
     await client.get("/api/v1/health")
     page = (await client.get("/api/v1/metrics")).text
     assert 'orchestrator_server_requests_total{method="GET",route="/api/v1/health",status="200"} 1.0' in page
