@@ -20,7 +20,7 @@ class Metrics:
     """`gateway()` answers its part in Prometheus' text format, or raises `Problem` while there is none."""
 
     def __init__(self, *, gateway: Callable[[], Awaitable[str]]) -> None:
-        disable_created_metrics()  # a series of its own per series, for a protocol that we do not speak
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series of its own per series, for a protocol that we do not speak
         self._gateway = gateway
         self._registry = CollectorRegistry()
         self._requests = Counter(

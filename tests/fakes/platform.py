@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from domain.deployment import DesiredAgent, RevisionState, RevisionStatus
@@ -60,7 +60,7 @@ class FakePlatform:
     async def remove(self, organization: str, agent: str) -> None:
         self.desired.pop((organization, agent), None)
 
-    def instances(self, organization: str, agent: str) -> list[dict[str, Any]]:
+    def instances(self, organization: str, agent: str) -> Sequence[dict[str, Any]]:
         return [one for one in self.living if one["revision"].rpartition("-")[0] == agent]
 
     async def logs(self, organization: str, revision: str, *, follow: bool) -> AsyncIterator[bytes]:
