@@ -6,7 +6,6 @@ before the agent hears of it. A caller that goes away ends nothing.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -21,6 +20,7 @@ from orchestrator_runtime.contract import headers as names
 from orchestrator_runtime.contract.errors import PROBLEM_CONTENT_TYPE, Problem, TooLarge, Unauthenticated
 from orchestrator_runtime.contract.ids import uuid7
 from orchestrator_runtime.contract.instance import InstanceStart
+from orchestrator_runtime.contract.journal import fingerprint
 from orchestrator_runtime.frameworks import values
 from orchestrator_runtime.frameworks.adapter import Agent, Answer, Input
 from orchestrator_runtime.journal import JournalClient
@@ -213,7 +213,7 @@ class Request:
             fields["dispatched"] = True
         elif key:
             fields["key"] = key
-            fields["fingerprint"] = fingerprint(self.method, self.path, self.query, body)
+            fields["fingerprint"] = fingerprint(request, body)
         for name, header in (
             ("session", names.SESSION),
             ("traceparent", names.TRACEPARENT),
@@ -233,13 +233,6 @@ class Request:
             headers={} if self.dispatched else _public(self.headers),
             attributes=self.attributes,
         )
-
-
-def fingerprint(method: str, path: str, query: str, body: bytes) -> str:
-    """What makes a request with an Idempotency-Key the same as another one."""
-    digest = hashlib.sha256(f"{method} {path}?{query}\n".encode())
-    digest.update(body)
-    return digest.hexdigest()
 
 
 class Reply:
