@@ -76,8 +76,7 @@ class Settings(Group):
         None,
         description="SQLAlchemy URL (sqlite or postgresql+psycopg); by default the SQLite file in the home folder.",
     )
-    host: str = Field("127.0.0.1", description="Address the gateway listens on; loopback, as nothing here speaks TLS.")
-    port: int = Field(4100, ge=0, le=65535, description="Port the gateway listens on; the next free one if taken.")
+    port: int = Field(4100, ge=0, le=65535, description="Port on the loopback; the next free one if taken.")
     log_level: Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"] = Field("INFO", description="Lowest level logged.")
     telemetry: Telemetry = Telemetry()
     egress: Egress = Egress()
