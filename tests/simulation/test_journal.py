@@ -25,7 +25,7 @@ from orchestrator_runtime.contract.wire import Message
 from tests.fakes.instances import FakeInstances, Sending
 from tests.integration.journal.world import ORGANIZATION, Instance, World, sweep, world
 
-STEPS = 60
+STEPS = 80
 DRAINING = 60  # rounds in which everything must end once nothing goes wrong any more
 
 
@@ -35,7 +35,7 @@ class Simulation:
     choose: random.Random
     ways: FakeInstances = field(default_factory=FakeInstances)
     instances: dict[str, Instance] = field(default_factory=dict)
-    held: dict[str, tuple[str, int]] = field(default_factory=dict)  # run -> instance, epoch: what was granted last
+    held: list[tuple[str, str, int]] = field(default_factory=list)  # run, instance, epoch: granted, and not yet ended
     asking: dict[asyncio.Future[Message], str] = field(default_factory=dict)  # admissions, and who asks
     sendings: list[Sending] = field(default_factory=list)
     epochs: Counter[str] = field(default_factory=Counter)
@@ -71,18 +71,18 @@ class Simulation:
     async def end(self) -> None:
         if not self.held:
             return
-        run = self.choose.choice(list(self.held))
-        name, epoch = self.held.pop(run)
+        run, name, epoch = self.held.pop(self.choose.randrange(len(self.held)))
         instance = self.instances.get(name)
         if instance is None:
             return
-        with contextlib.suppress(Problem):  # fenced: another attempt has it
+        try:
             if self.choose.random() < 0.3:
                 await instance.append(run, epoch, {"kind": "log", "at": 1.0}, batch=1)
-            if self.choose.random() < 0.3:
-                await instance.fail(run, epoch)
-            else:
-                await instance.end(run, epoch)
+            await (instance.fail if self.choose.random() < 0.3 else instance.end)(run, epoch)
+        except Problem as problem:
+            assert problem.code == "fenced"  # noqa: PT017 - most ends are not refused
+        else:
+            assert (await self.world.row(run)).epoch == epoch, "an old attempt has ended the run"
 
     async def kill(self) -> None:
         if len(self.instances) < 2:
@@ -93,6 +93,10 @@ class Simulation:
         await instance.peer.lost
         await self.world.journal.instances_lost([name], "killed")
         await self.start_instance()
+
+    async def lose(self) -> None:
+        """The journal takes an instance for lost that goes on working."""
+        await self.world.journal.instances_lost([self.choose.choice(list(self.instances))], "no longer seen")
 
     async def dispatch(self) -> None:
         assert self.dispatcher is not None
@@ -157,7 +161,7 @@ class Simulation:
             run, epoch = reply.fields["run"], reply.fields["epoch"]
             assert epoch >= self.epochs[run], "an older attempt was granted after a newer one"
             self.epochs[run] = epoch
-            self.held[run] = (name, epoch)
+            self.held.append((run, name, epoch))
 
     # what must hold
 
@@ -184,8 +188,8 @@ class Simulation:
         """Nothing goes wrong any more: everything ends, and everybody who asked is answered."""
         for _ in range(DRAINING):
             await self.settle()
-            for run, (name, epoch) in list(self.held.items()):
-                del self.held[run]
+            held, self.held = self.held, []
+            for run, name, epoch in held:
                 if name in self.instances:
                     with contextlib.suppress(Problem):  # fenced
                         await self.instances[name].end(run, epoch)
@@ -218,7 +222,8 @@ async def test_whatever_happens_every_run_is_kept_by_one_thing_and_ends(
                 *[simulation.end] * 5,
                 *[simulation.dispatch] * 5,
                 *[simulation.wait] * 3,
-                simulation.kill,
+                *[simulation.kill] * 2,
+                *[simulation.lose] * 2,
                 simulation.intervene,
             ]
             for step in range(STEPS):
