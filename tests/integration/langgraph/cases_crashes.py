@@ -11,6 +11,9 @@ import gc
 import json
 import operator
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -29,6 +32,7 @@ from tests.integration.langgraph.graphs import run
 RUN = "01890a5d-ac96-774b-bcce-b302099a8057"
 KILLED, FINISHED = 9, 0
 BOTH = (True, False)
+PATIENCE = 60  # seconds until a child that hangs fails its test
 
 
 class Doomed:
@@ -69,6 +73,9 @@ class World:
         """One attempt in a process of its own; how it ended."""
         child = os.fork()
         if child == 0:
+            signal.alarm(PATIENCE)
+            sys.settrace(None)  # a child that ends like this cannot be measured, and measuring may block it
+            threading.settrace(None)  # type: ignore[arg-type]
             try:
                 journal = Doomed(self.path, dies_at=dies_at, before=before).journal
                 context = FakeRunContext(journal, run=RUN, attempt=number)
@@ -215,16 +222,16 @@ def test_model_and_tool_calls_that_are_recorded_are_not_made_again(
         graph.add_edge("tools", "answer")
         return graph
 
-    value = {"messages": 'use send {"text": "A"} then use send {"text": "B"}'}
+    value = {"messages": 'use send {"text": "A"}'}
     for here in all_deaths(world, create, value, befores=[True]):
         recorded = {call[1].partition("@")[0] + call[2] + str(call[3]) for call in Journal.open(here.path).calls}
         before = len(server.requests), here.effects()
         assert here.attempt(create(here), value, number=2, dies_at=0) == FINISHED
-        assert here.answer()["messages"][-1]["content"] == "The tools said: sent A; sent B"
+        assert here.answer()["messages"][-1]["content"] == "The tools said: sent A"
         calls = Journal.open(here.path).calls
         live = len(server.requests) - before[0] + len(here.effects()) - len(before[1])
         assert live == len(calls) - len(recorded)
-        assert len(calls) == 5
+        assert len(calls) == 3
 
 
 def test_two_branches_each_keep_what_they_finished(world: Callable[[str], World]) -> None:
