@@ -6,14 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, func, or_, select
+from sqlalchemy import RowMapping, func, or_, select, text
 
 from control_api.runs.schemas import EventView, RunDetails, RunView
 from control_api.runs.story import attempts
 from control_api.store.database import ReadSession
 from control_api.store.partitions import events_of
-from control_api.store.tables import runs
+from control_api.store.tables import LEASED, UNUSUAL, runs
 from orchestrator_runtime.contract.states import RunState
+
+# Said in the words of an index, so that the index is used.
+INDEXED = {
+    **dict.fromkeys((RunState.PENDING, RunState.WAITING, RunState.FAILED, RunState.CANCELLED), UNUSUAL),
+    RunState.RUNNING: LEASED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,8 @@ def newest(session: ReadSession, organization: str, wanted: Filter, *, after: st
     for column, value in ((runs.c.agent, wanted.agent), (runs.c.state, wanted.state), (runs.c.session, wanted.session)):
         if value is not None:
             query = query.where(column == value)
+    if wanted.state in INDEXED:
+        query = query.where(text(INDEXED[wanted.state]))
     if after is not None:
         query = query.where(runs.c.id < after)
     found = session.execute(query.order_by(runs.c.id.desc()).limit(limit)).mappings()

@@ -35,7 +35,7 @@ def test_the_migrated_database_has_the_tables_that_the_code_knows(database_url: 
             connection,
             opts={
                 "compare_type": True,
-                "include_object": lambda thing, name, kind, *_: kind != "table" or name in wanted,
+                "include_object": lambda _, name, kind, *__: kind != "table" or name in wanted,
             },
         )
         differences = compare_metadata(context, metadata)
