@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import venv
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -205,8 +205,11 @@ class Cell:
 
 
 @contextlib.contextmanager
-def keeper(mode: Mode) -> Iterator[Keeper]:
-    """A keeper started as root, or as an ordinary user: as one by this process if it is root, else by itself."""
+def keeper(mode: Mode, *, allow: Sequence[str] = ()) -> Iterator[Keeper]:
+    """A keeper started as root, or as an ordinary user: as one by this process if it is root, else by itself.
+
+    `allow`: what may be reached besides the server at `allowed_port`, as host:port.
+    """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orc-")))
         home = Home(folder / "home")
@@ -219,7 +222,7 @@ def keeper(mode: Mode) -> Iterator[Keeper]:
         environ = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join((str(CHECKOUT), str(CHECKOUT / "functions"))),
-            "ORCHESTRATOR_EGRESS_ALLOW": f"allowed.test:{allowed}",
+            "ORCHESTRATOR_EGRESS_ALLOW": " ".join((f"allowed.test:{allowed}", *allow)),
             "KEEPERS_SECRET": CANARY,
         }
         process = stack.enter_context(subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, cwd="/"))
