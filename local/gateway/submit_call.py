@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from urllib.parse import unquote
 
 from local.gateway.agent_call import Identity, Surroundings
 from local.gateway.exchange import CLIENT_CLOSED, Caller, Exchange
@@ -17,6 +18,7 @@ from orchestrator_runtime.contract.wire import Message
 
 COMMIT_TIMEOUT = 30.0  # seconds that a caller waits for the commit, also across a restart of the server
 RESPOND_ASYNC = "respond-async"
+EVENT_PREFIX = b"ce-"  # of header fields that hold a CloudEvent's attributes (binary content mode)
 
 
 def asks_for_async(request: Request) -> bool:
@@ -36,7 +38,12 @@ def admission(request: Request, identity: Identity, *, target: bytes, timeout: f
         return None if found is None else found.decode("latin-1")
 
     content_type = value("content-type") or ""
-    is_event = value("ce-specversion") is not None or content_type.startswith("application/cloudevents")
+    attributes = {
+        name[len(EVENT_PREFIX) :].decode("latin-1"): unquote(found.decode("latin-1"))
+        for name, found in request.fields
+        if name.startswith(EVENT_PREFIX)
+    }
+    is_event = "specversion" in attributes or content_type.startswith("application/cloudevents")
     fields: dict[str, Any] = {
         "run": identity.run,
         "trigger": "event" if is_event else "http",
@@ -45,6 +52,7 @@ def admission(request: Request, identity: Identity, *, target: bytes, timeout: f
             "path": path,
             "query": query,
             "content_type": content_type,
+            **({"attributes": attributes} if is_event and attributes else {}),
         },
         "deadline": timeout,
         "correlation": identity.correlation,
