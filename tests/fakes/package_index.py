@@ -88,7 +88,7 @@ def package_index() -> Iterator[PackageIndex]:
             else:
                 self._answer(404, b"")
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815 - the base class asks for this name
 
         def _answer(self, status: int, body: bytes, kind: str = "application/octet-stream") -> None:
             self.send_response(status)
@@ -100,7 +100,7 @@ def package_index() -> Iterator[PackageIndex]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class has it
             """The tests look at `asked`."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
