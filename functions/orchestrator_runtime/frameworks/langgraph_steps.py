@@ -75,7 +75,7 @@ class Steps(BaseCallbackHandler):  # type: ignore[misc]
 
     def on_chain_start(
         self,
-        serialized: Any,
+        _serialized: Any,
         inputs: Any,
         *,
         run_id: UUID,
@@ -111,10 +111,10 @@ class Steps(BaseCallbackHandler):  # type: ignore[misc]
 
     # models
 
-    def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **other: Any) -> None:
+    def on_chat_model_start(self, _serialized: Any, messages: Any, *, run_id: UUID, **other: Any) -> None:
         self._begin_model(run_id, messages)
 
-    def on_llm_start(self, serialized: Any, prompts: Any, *, run_id: UUID, **other: Any) -> None:
+    def on_llm_start(self, _serialized: Any, prompts: Any, *, run_id: UUID, **other: Any) -> None:
         self._begin_model(run_id, prompts)
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **other: Any) -> None:
