@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from control_api.sessions.schemas import SessionDetails
 from orchestrator_runtime.contract.wire import with_parts
 from tests.integration.journal.world import Instance
 from tests.integration.runs.world import Api
@@ -72,8 +73,8 @@ async def test_a_state_that_is_not_json_has_a_size(api: Api) -> None:
     instance = await api.journal.instance()
     await instance.admit("r-1", session="s")
     await instance.call("session.put", b"\x80\x04", run="r-1", epoch=1, session="s")
-    shown = await api.get("/agents/echo/sessions/s")
-    assert (shown["state"], shown["state_bytes"]) == (None, 2)
+    shown = SessionDetails.model_validate(await api.get("/agents/echo/sessions/s"))
+    assert (shown.state, shown.state_bytes) == (None, 2)
 
 
 async def test_a_deleted_session_is_forgotten_and_its_runs_stay(api: Api) -> None:
