@@ -39,6 +39,8 @@ OPENAI = (
 )
 """Its SDK, and what that imports with its first request: of the two HTTP clients, the one that this version has."""
 
+TRUST = "orchestrator_runtime.frameworks.trust"  # the last: it works on the HTTP clients that the others imported
+
 FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "plain": ("orchestrator_runtime.frameworks.plain",),
     "langgraph": (
@@ -102,4 +104,4 @@ FRAMEWORKS: dict[str, tuple[str, ...]] = {
 def modules(frameworks: list[str]) -> tuple[str, ...]:
     """The modules to import for these frameworks, each once, the server's first. Unknown frameworks have none."""
     named = (name for framework in frameworks for name in FRAMEWORKS.get(framework, ()))
-    return tuple(dict.fromkeys((*SERVER, *named)))
+    return tuple(dict.fromkeys((*SERVER, *named, TRUST)))
