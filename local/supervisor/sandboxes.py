@@ -14,12 +14,12 @@ from domain.clock import Clock
 from domain.home import Home
 from local.environments.direct import DirectSandbox
 from local.sandbox.confinement import Confinement
-from local.sandbox.protections import protections
+from local.sandbox.protections import missing_between_organizations, protections
 from local.sandbox.spec import Bind, SandboxSpec
 from local.sandbox.uids import OrganizationUids
 from local.sandbox.zygote import ForkedInstance, Origin, Zygote
 from local.supervisor.egress import EgressOffers
-from orchestrator_runtime.contract.errors import BadInput
+from orchestrator_runtime.contract.errors import BadInput, Forbidden
 from orchestrator_runtime.contract.instance import JOURNAL_SOCKET, InstanceStart
 from orchestrator_runtime.contract.wire import Peer
 
@@ -64,6 +64,7 @@ class Sandboxes:
         self._builds: dict[tuple[Peer, str], asyncio.Task[int]] = {}
         self._build_count = 0
         self._protections: Mapping[str, str] | None = None
+        self._organizations: set[str] = set()
 
     def protections(self) -> Mapping[str, str]:
         """What holds sandboxes here: protection -> in force, or missing and why. Tried once: it costs processes."""
@@ -110,6 +111,8 @@ class Sandboxes:
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"sandbox.run lacks or garbles {error}", code="bad_request") from error
 
+        self._admit(spec.organization)
+
         def output(data: bytes) -> None:
             peer.notify("sandbox.output", {"run": run}, data)
 
@@ -147,10 +150,22 @@ class Sandboxes:
     async def _zygote(self, place: Place, environment: Mapping[str, Any]) -> Zygote:
         warm = self._warm.get(place)
         if warm is None:
+            self._admit(place.organization)
             starting = asyncio.create_task(self._start(place, environment))
             warm = self._warm[place] = Warm(starting, self._clock.monotonic())
         warm.used_at = self._clock.monotonic()
         return await asyncio.shield(warm.zygote)
+
+    def _admit(self, organization: str) -> None:
+        """Refuse a second organization where one could read or harm another. Raises `Forbidden`."""
+        missing = missing_between_organizations(self.protections())
+        if missing and self._organizations - {organization}:
+            raise Forbidden(
+                f"This machine cannot keep organizations apart; missing: {', '.join(missing)}",
+                code="organizations_not_isolated",
+                hint="Start Orchestrator as root; `orchestrator describe` says which protections are in force.",
+            )
+        self._organizations.add(organization)
 
     async def _start(self, place: Place, environment: Mapping[str, Any]) -> Zygote:
         origin = Origin(

@@ -68,7 +68,7 @@ def index() -> Iterator[PackageIndex]:
         yield served
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def jail(index: PackageIndex) -> Iterator[Keeper]:
     allow = [f"packages.test:{index.port}"]
     with keeper("root" if os.geteuid() == 0 else "user", allow=allow) as running:
@@ -204,6 +204,8 @@ async def test_organizations_share_no_environment(world: World) -> None:
     world.index.add(wheel("demo", "1.0"))
     folder = world.declare("demo")
     first = await world.build(folder)
+    if world.jail.mode == "user":
+        pytest.skip("missing: only root can give each organization a uid of its own, so there is one only")
     world.organization += "-b"
     second = await world.build(folder)
     assert (first.digest, first.path == second.path) == (second.digest, False)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator_runtime.contract.errors import Forbidden
 from tests.integration.sandbox.cells import LIMITS, Cell, Ended, Keeper, Refused, Supervisor
 
 
@@ -86,13 +87,16 @@ def test_every_protection_is_in_force_or_says_why_it_is_not(supervisor: Supervis
     assert set(supervisor.protections) >= {"namespaces", "private files", "system call filter", "memory limit"}
 
 
-async def test_each_organization_has_a_uid_of_its_own_or_it_is_said_why_not(
+async def test_each_organization_has_a_uid_of_its_own_or_a_second_one_is_refused(
     supervisor: Supervisor, jail: Keeper
 ) -> None:
-    uids = {
-        await (await supervisor.start("one", organization=name)).attempt("status", "Uid") for name in ("org-1", "org-2")
-    }
+    first = await supervisor.start("one")
     if jail.mode == "root":
-        assert len(uids) == 2
-    else:
-        assert supervisor.protections["own host uid"].startswith("missing: only root")
+        second = await supervisor.start("one", organization="org-2")
+        assert await first.attempt("status", "Uid") != await second.attempt("status", "Uid")
+        return
+    assert supervisor.protections["own host uid"].startswith("missing: only root")
+    with pytest.raises(Forbidden) as caught:
+        await supervisor.start("one", organization="org-2")
+    assert caught.value.code == "organizations_not_isolated"
+    assert "own host uid" in caught.value.detail
