@@ -71,9 +71,11 @@ async def _sent(call: Call, piece: Any) -> Any:
 
 
 def _exhaust(generator: Iterator[Any], call: Call, loop: asyncio.AbstractEventLoop) -> list[Any]:
-    """All pieces of a blocking generator; each is sent before the next one is asked for."""
+    """All pieces of a blocking generator; each is sent before the next one is asked for, or none if it is cancelled."""
     pieces = []
     for piece in generator:
+        if call.run.cancelled:
+            break
         pieces.append(piece)
         if call.stream:
             asyncio.run_coroutine_threadsafe(_sent(call, piece), loop).result()

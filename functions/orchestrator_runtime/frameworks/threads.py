@@ -1,18 +1,16 @@
 """Blocking functions of an agent: each call in a thread of its own, with the context of the run it belongs to.
 
-A thread cannot be ended from outside. When its run is stopped, an exception is raised between two of its bytecodes,
-and the call is over when the thread says so: code that waits in C gets it when it comes back.
+A thread cannot be ended from outside (an exception raised in it by the interpreter makes CPython 3.11 hang where code
+is traced). So a call is over when its function returns: code that looks at `Run.cancelled` can be quick about it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import ctypes
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from orchestrator_runtime.contract.instance import InstanceStart
 
@@ -20,10 +18,6 @@ T = TypeVar("T")
 
 UNLIMITED = 1000  # threads where the number of concurrent requests has no limit
 SPARE = 16  # threads and processes of an instance's limit that are left to others
-
-
-class Stopped(BaseException):
-    """The run is over. No `Exception`: an agent that goes on after any error must not go on after this one."""
 
 
 class Threads:
@@ -35,47 +29,12 @@ class Threads:
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """`function(*args)` in a thread. Cancelled, it returns only after the thread has left the function."""
-        work = Work(function, args)
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, contextvars.copy_context().run, work)
+        work = self._pool.submit(contextvars.copy_context().run, function, *args)
         try:
-            return await asyncio.shield(future)
+            return await asyncio.wrap_future(work)
         except asyncio.CancelledError:
-            work.stop()
-            await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()  # seen: the caller hears of the cancel
+            if not work.cancelled():  # it has begun
+                left = asyncio.wrap_future(work)
+                await asyncio.wait([left])
+                left.exception()  # seen: the caller hears of the cancel
             raise
-
-
-class Work(Generic[T]):
-    """A call that is made in a thread, and that `stop` ends from another one."""
-
-    def __init__(self, function: Callable[..., T], args: tuple[Any, ...]) -> None:
-        self._function = function
-        self._args = args
-        self._lock = threading.Lock()
-        self._thread: int | None = None
-        self._stopped = False
-
-    def __call__(self) -> T:
-        with self._lock:
-            if self._stopped:
-                raise Stopped
-            self._thread = threading.get_ident()
-        try:
-            return self._function(*self._args)
-        finally:
-            with self._lock:
-                _raise_in(self._thread, None)  # an exception that has not come yet must not meet the next call
-                self._thread = None
-
-    def stop(self) -> None:
-        with self._lock:
-            self._stopped = True
-            if self._thread is not None:
-                _raise_in(self._thread, Stopped)
-
-
-def _raise_in(thread: int | None, kind: type[BaseException] | None) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread or 0), ctypes.py_object(kind) if kind else None)

@@ -190,10 +190,7 @@ import time
 
 def handle(given):
     while True:
-        try:
-            time.sleep(1)
-        except BaseException:
-            continue
+        time.sleep(1)
 """
     async with spawn_world(code, timeout=0.1, grace=0.1) as world:
         await ready(world)
