@@ -18,7 +18,7 @@ from local.platform import LocalPlatform
 from local.platform.log_files import read_log
 from local.supervisor.sockets import listen_unix
 from orchestrator_runtime.contract.errors import Problem, Unavailable
-from orchestrator_runtime.contract.wire import Message, Peer
+from orchestrator_runtime.contract.wire import Handler, Message, Peer
 from tests.fakes.agents import create_desired, create_revision
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.local_platform import Asked, callbacks
@@ -50,7 +50,7 @@ class FakeSupervisor:
     server: asyncio.AbstractServer | None = None
 
     async def start(self) -> None:
-        handlers = {"subscribe": self._subscribe}
+        handlers: dict[str, Handler] = {"subscribe": self._subscribe}
         listening = listen_unix(self.path)
         self.server = await asyncio.get_running_loop().create_unix_server(lambda: Peer(handlers), sock=listening)
 
