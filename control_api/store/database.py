@@ -84,6 +84,7 @@ class Database:
 
     def __init__(self, *, reader: Engine, writer: Engine) -> None:
         self.dialect = writer.dialect.name
+        self._errors = (DBAPIError, writer.dialect.loaded_dbapi.Error)  # SQLAlchemy's, and the driver's own (`bulk`)
         self._reader = reader
         self._writer = writer
         self._loop = asyncio.get_running_loop()
@@ -159,7 +160,7 @@ class Database:
             try:
                 outcomes = self._write(batch)
             except Exception as error:  # noqa: BLE001 - nothing was committed; the writer must outlive it
-                outcomes = [_unavailable(error)] * len(batch)
+                outcomes = [self._unavailable(error)] * len(batch)
             self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
 
     @contextmanager
@@ -192,33 +193,33 @@ class Database:
             session = WriteSession(ReadSession(connection))
             for indexes in lanes.values():
                 lane = batch[indexes[0]].lane
-                results = _execute(session, lane, [batch[index].item for index in indexes])
+                results = self._execute(session, lane, [batch[index].item for index in indexes])
                 for index, result in zip(indexes, results, strict=True):
                     outcomes[index] = result
         return outcomes
 
+    def _execute(self, session: WriteSession, lane: Lane, items: list[Any]) -> Sequence[Any]:
+        try:
+            with savepoint(session):
+                return lane.execute(session, items)
+        except Exception as error:
+            if self.dialect == "sqlite" and not session.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+                raise  # a full disk has undone the whole transaction
+            if len(items) == 1:
+                return [self._unavailable(error)]
+        return [outcome for item in items for outcome in self._execute(session, lane, [item])]
 
-def _execute(session: WriteSession, lane: Lane, items: list[Any]) -> Sequence[Any]:
-    try:
-        with savepoint(session):
-            return lane.execute(session, items)
-    except Exception as error:  # noqa: BLE001 - a bad item must not take the others with it
-        if len(items) == 1:
-            return [_unavailable(error)]
-    return [outcome for item in items for outcome in _execute(session, lane, [item])]
-
-
-def _unavailable(error: Exception) -> Exception:
-    """What callers get for an error of the database itself; anything else stays what it is."""
-    if not isinstance(error, DBAPIError):
-        return error
-    problem = Unavailable(
-        "The database did not take the change",
-        code="storage_unavailable",
-        hint="Nothing was lost that was acknowledged. Look at the server's log, and at the space left on the disk.",
-    )
-    problem.__cause__ = error
-    return problem
+    def _unavailable(self, error: Exception) -> Exception:
+        """What callers get for an error of the database itself; anything else stays what it is."""
+        if not isinstance(error, self._errors):
+            return error
+        problem = Unavailable(
+            "The database did not take the change",
+            code="storage_unavailable",
+            hint="Nothing was lost that was acknowledged. Look at the server's log, and at the space left on the disk.",
+        )
+        problem.__cause__ = error
+        return problem
 
 
 def open_database(url: str) -> Database:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import text
 
 from control_api.store.partitions import payloads_of
 from orchestrator_runtime.contract.errors import Conflict, Problem
@@ -161,3 +162,15 @@ async def test_a_payload_that_two_runs_share_is_stored_once(journal: World) -> N
     found = await journal.database.read(lambda session: session.execute(stored.select()).all())
     assert len(found) == 1
     assert (await journal.result("r-2")).body == large
+
+
+async def test_a_commit_that_fails_is_told_to_whoever_asked_and_the_next_one_may_succeed(journal: World) -> None:
+    instance = await journal.instance()
+    await instance.admit("r-1")
+    events = f"run_events_{(await journal.row('r-1')).partition}"
+    await journal.database.write(lambda session: session.execute(text(f"ALTER TABLE {events} RENAME TO aside")))
+    with pytest.raises(Problem) as failed:
+        await instance.end("r-1")
+    assert failed.value.code == "storage_unavailable"
+    await journal.database.write(lambda session: session.execute(text(f"ALTER TABLE aside RENAME TO {events}")))
+    assert (await instance.end("r-1")).fields["state"] == "succeeded"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 
+from control_api.changes import run_topic
+from control_api.journal import sweeper as sweeping
 from control_api.journal.lifecycle import LEASE, OVERTIME
 from control_api.journal.sweeper import Sweeper
 from control_api.store.tables import identities
+from orchestrator_runtime.contract.errors import Unavailable
 from tests.integration.journal.world import World, sweep
 
 
@@ -96,3 +102,34 @@ async def test_a_key_is_known_for_seven_days(journal: World) -> None:
     journal.clock.advance(3600)
     await sweeper.sweep()
     assert await known() == 0
+
+
+async def test_running_it_looks_at_once_and_outlives_a_database_that_fails(
+    journal: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stop(fields: dict[str, Any]) -> None:
+        raise Unavailable("The supervisor is away", code="supervisor_unavailable")
+
+    monkeypatch.setattr(sweeping, "INTERVAL", 0.0)
+    sweeper = Sweeper(journal.journal, journal.clock, stop)
+    looks = iter((Unavailable("The disk is full", code="storage_unavailable"), None))
+    look = sweeper.sweep
+
+    async def sweep_or_fail() -> None:
+        if (problem := next(looks, None)) is not None:
+            raise problem
+        await look()
+
+    monkeypatch.setattr(sweeper, "sweep", sweep_or_fail)
+    instance = await journal.instance()
+    await instance.admit("r-1")
+    journal.clock.advance(LEASE)
+    with journal.changes.watch(run_topic("r-1")) as lost:
+        task = asyncio.create_task(sweeper.run())
+        await lost.wait()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    await sweeper.settle()
+    assert "The disk is full" in caplog.text
+    assert (await journal.row("r-1")).wait_reason == "dispatch"
