@@ -109,7 +109,7 @@ def model_variables(model_url: str) -> dict[str, str]:
 def agent(name: str, kind: str, *, model_url: str = "") -> AgentFolder:
     """An agent of the framework `kind`, its packages locked."""
     # The model is on the machine's loopback, which only the way out reaches: it must not be passed by.
-    variables = {**model_variables(model_url), "NO_PROXY": "", "no_proxy": ""} if kind in CALLS_MODEL else {}
+    variables = model_variables(model_url) if kind in CALLS_MODEL else {}
     files = {"agent.yaml": manifest(name, kind, variables), "agent.py": CODE[kind].lstrip()}
     if kind != "plain":
         files["requirements.lock"] = (LOCKS / f"{kind}.lock").read_text()

@@ -111,7 +111,7 @@ def test_what_the_readme_of_an_agent_tells_to_type_works(
 
 def use_model(manifest: Path, base_url: str) -> None:
     """Name a model on this machine, as docs/guides/writing-agents.md says it."""
-    local = f"\\1OPENAI_BASE_URL: {base_url}\n\\1NO_PROXY: ''\n\\1no_proxy: ''"
+    local = f"\\1OPENAI_BASE_URL: {base_url}"
     manifest.write_text(re.sub(r"^( +)OPENAI_BASE_URL: .*", local, manifest.read_text(), flags=re.MULTILINE))
 
 

@@ -31,8 +31,10 @@ def listen_for_egress() -> socket.socket:
 
 
 def proxy_environment() -> dict[str, str]:
-    """What makes well-behaved programs use it. The scheme is http for ALL_PROXY too: not every client speaks SOCKS."""
+    """What makes well-behaved programs use it. The scheme is http for ALL_PROXY too: not every client speaks SOCKS.
+
+    Loopback addresses are no exception: an operator may allow a model server at one of the machine's own.
+    """
     address = f"http://{LOOPBACK}:{EGRESS_PORT}"
     values = {"HTTP_PROXY": address, "HTTPS_PROXY": address, "ALL_PROXY": address}
-    values["NO_PROXY"] = f"localhost,{LOOPBACK},::1"
     return {**values, **{name.lower(): value for name, value in values.items()}}
