@@ -93,6 +93,7 @@ class Server:
         self._state = ServerState()
         self._draining = False
         self._drained = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, agent: Agent, *, listen: socket.socket, control: socket.socket) -> None:
         """Serve until drained: everything that came has been answered, and the last byte has left."""
@@ -147,7 +148,9 @@ class Server:
         if message["event"] == "drain":
             self.drain()
         elif message["event"] == "token":
-            self._renewing = asyncio.create_task(self._app.client.renew(message["journal_token"]))
+            renewing = asyncio.create_task(self._app.client.renew(message["journal_token"]))
+            self._tasks.add(renewing)
+            renewing.add_done_callback(self._tasks.discard)
 
 
 class _Connection(HttpToolsProtocol):

@@ -55,10 +55,7 @@ def http(request: flask.Request) -> Any:
     if request.args.get("refuse"):
         flask.abort(418, "no coffee")
     if request.args.get("made"):
-        response = flask.make_response(b"\x00", 201)
-        response.headers["X-A"] = "b"
-        response.mimetype = "image/png"
-        return response
+        return flask.Response(b"\x00", 201, {"X-A": "b"}, mimetype="image/png")
     return flask.jsonify(path=request.path, json=request.get_json(), header=request.headers.get("X-Own"))
 
 

@@ -162,7 +162,8 @@ async def test_a_body_that_is_no_json_is_bad_input() -> None:
         await answer(any_value, given=Input(b"{"))
 
 
-def three(a: Any, b: Any, c: Any) -> None: ...
+def three(a: Any, b: Any, c: Any) -> Any:
+    return [a, b, c]
 
 
 @pytest.mark.parametrize("target", [3, "text", three, dict])
