@@ -123,8 +123,11 @@ def _step_line(step: dict[str, Any]) -> str:
 def follow(cli: Cli, run: str) -> None:
     """Print what happens in a run until it ends; its end decides the exit code."""
     client = cli.connect()
+    names: dict[str, str] = {}  # of steps; their ends do not repeat them
     for event in client.follow(f"/runs/{segment(run)}/events"):
         value = event.value()
+        if isinstance(value, dict) and value.get("step"):
+            value["name"] = names.setdefault(value["step"], value.get("name") or "")
         cli.terminal.data({"id": event.id, "event": event.name, "data": value}, event_text(event.name, value))
     _say_end(cli.terminal, client, run)
 

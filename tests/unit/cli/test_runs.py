@@ -56,15 +56,21 @@ def test_a_failed_run_is_shown_with_its_problem(orchestrator: Orchestrator, plat
 
 def test_following_prints_events_and_ends_with_the_run(orchestrator: Orchestrator, platform: FakePlatform) -> None:
     events = event_stream(
-        ("step.started", {"at": MOMENT, "name": "classify"}), ("succeeded", {"at": LATER, "data": {"status": 200}})
+        ("step.started", {"at": MOMENT, "step": "s-1", "name": "classify"}),
+        ("step.succeeded", {"at": LATER, "step": "s-1"}),
+        ("succeeded", {"at": LATER, "data": {"status": 200}}),
     )
     platform.answer(f"GET /api/v1/runs/{RUN}/events", events, events)
     said = orchestrator("runs", "follow", RUN)
     assert said.code == 0
-    assert said.out == '14:00:00.000  step.started  classify\n14:00:01.500  succeeded  {"status": 200}\n'
+    assert said.out.splitlines() == [
+        "14:00:00.000  step.started  classify",
+        "14:00:01.500  step.succeeded  classify",
+        '14:00:01.500  succeeded  {"status": 200}',
+    ]
     assert said.err == f"{RUN} succeeded\n"
     lines = orchestrator("runs", "follow", RUN, "-o", "json").out.splitlines()
-    assert [json.loads(line)["id"] for line in lines] == ["1", "2"]
+    assert [json.loads(line)["id"] for line in lines] == ["1", "2", "3"]
 
 
 def test_following_a_run_that_fails_fails(orchestrator: Orchestrator, platform: FakePlatform) -> None:
