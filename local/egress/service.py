@@ -1,8 +1,8 @@
 """Takes listening sockets of instances' networks from the supervisor and serves a proxy on each.
 
-The sockets come as datagrams {"instance", "organization", "network"} with one descriptor, over a SOCK_SEQPACKET pair;
-one without a descriptor says that the instance, or a build, has gone. Its socket is closed then: it would keep the
-network namespace alive.
+The sockets come over a SOCK_SEQPACKET pair, as datagrams {"instance", "organization", "network", "trusted"} with one
+descriptor; one without a descriptor says that the instance, or a build, has gone. Its socket is closed then: it would
+keep the network namespace alive.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from local.egress.policy import Allowance, Network, parse_allowances
+from local.egress.policy import Allowance, Network, parse_allowances, plain_name
 from local.egress.proxy import Connection, Resolve, Rules, Traffic, resolve
 from local.gateway.metrics import Page
 
@@ -63,6 +63,7 @@ class Egress:
             message = json.loads(data)
             instance, organization = str(message["instance"]), str(message["organization"] if fds else "")
             network = message.get("network", "internet")
+            trusted = frozenset(map(plain_name, message.get("trusted", ())))
         except (ValueError, KeyError, TypeError):
             logger.error("The supervisor sent an egress socket without saying whose it is")  # noqa: TRY400 - no cause
             for fd in fds:
@@ -74,18 +75,26 @@ class Egress:
             self.close(instance)
         else:
             task = asyncio.get_running_loop().create_task(
-                self.serve(socket.socket(fileno=fds[0]), instance, organization, network)
+                self.serve(socket.socket(fileno=fds[0]), instance, organization, network, trusted=trusted)
             )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def serve(
-        self, listening: socket.socket, instance: str, organization: str, network: str | Sequence[str]
+        self,
+        listening: socket.socket,
+        instance: str,
+        organization: str,
+        network: str | Sequence[str],
+        *,
+        trusted: frozenset[str] = frozenset(),
     ) -> None:
-        """Accept on `listening` for this instance until `close`."""
+        """Accept on `listening` for this instance until `close`. `trusted` hosts may have private addresses."""
         self.close(instance)
         allowed_hosts: Network = network if isinstance(network, str) else tuple(network)
-        rules = Rules(instance=instance, network=allowed_hosts, allowed=self._allowed, resolve=self._resolve)
+        rules = Rules(
+            instance=instance, network=allowed_hosts, allowed=self._allowed, resolve=self._resolve, trusted=trusted
+        )
         served = self._served[instance] = Served(organization)
         listening.setblocking(False)
         server = await asyncio.start_server(partial(self._accept, served, rules), sock=listening)

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 
@@ -22,10 +23,15 @@ class EgressOffers:
         self._offers: dict[str, tuple[bytes, int]] = {}
         self._untold: deque[str] = deque()  # names that the gateway has yet to be told of
 
-    def offer(self, name: str, *, organization: str, network: Any, listening: int) -> None:
-        """Offer the socket of one sandbox and keep it. `network`: internet, or a list of hosts."""
-        message = json.dumps({"instance": name, "organization": organization, "network": network}).encode()
-        self._offers[name] = (message, listening)
+    def offer(
+        self, name: str, *, organization: str, network: Any, listening: int, trusted: Collection[str] = ()
+    ) -> None:
+        """Offer the socket of one sandbox and keep it. `network`: internet, or a list of hosts.
+
+        `trusted`: hosts that the operator's own configuration names; they may have private addresses.
+        """
+        message = {"instance": name, "organization": organization, "network": network, "trusted": sorted(trusted)}
+        self._offers[name] = (json.dumps(message).encode(), listening)
         self._tell(name)
 
     def withdraw(self, name: str) -> None:

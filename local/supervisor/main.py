@@ -19,6 +19,7 @@ from pathlib import Path
 import domain.logging
 from domain.clock import Clock, SystemClock
 from domain.home import Home
+from local.environments.indexes import operator_hosts
 from local.sandbox.supervise import prepare_supervisor
 from local.supervisor.children import Child, ChildSpec
 from local.supervisor.control import Control
@@ -68,7 +69,8 @@ class Supervisor:
             listen_unix(home.supervisor_socket),
         )
         egress = EgressOffers()
-        sandboxes = Sandboxes(home, egress=egress, clock=self._clock)
+        index_hosts = operator_hosts(self._environ)
+        sandboxes = Sandboxes(home, egress=egress, clock=self._clock, index_hosts=index_hosts)
         logs = RevisionLogs(home)
         control = Control(sandboxes)
         instances = Instances(

@@ -19,7 +19,7 @@ from local.sandbox.spec import Bind, SandboxSpec
 from local.sandbox.uids import OrganizationUids
 from local.sandbox.zygote import ForkedInstance, Origin, Zygote
 from local.supervisor.egress import EgressOffers
-from orchestrator_runtime.contract.errors import BadInput, Forbidden
+from orchestrator_runtime.contract.errors import BadInput, Forbidden, Unavailable
 from orchestrator_runtime.contract.instance import JOURNAL_SOCKET, InstanceStart
 from orchestrator_runtime.contract.wire import Peer
 
@@ -47,10 +47,22 @@ class Warm:
 
 
 class Sandboxes:
-    """The zygotes of this machine, and the builds that run on it. `server`: see `Origin`."""
+    """The zygotes of this machine, and the builds that run on it.
 
-    def __init__(self, home: Home, *, egress: EgressOffers, clock: Clock, server: str | None = None) -> None:
+    `index_hosts` may be reached by builds wherever their addresses are; `server`: see `Origin`.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        egress: EgressOffers,
+        clock: Clock,
+        index_hosts: frozenset[str] = frozenset(),
+        server: str | None = None,
+    ) -> None:
         self._home = home
+        self._index_hosts = index_hosts
         self._server = server
         self._egress = egress
         self._clock = clock
@@ -89,14 +101,19 @@ class Sandboxes:
     ) -> ForkedInstance:
         """Fork an instance; starts its zygote first if there is none. Raises `Problem`."""
         place = Place(start.organization, str(environment["digest"]), start.framework)
-        zygote = await self._zygote(place, environment)
-        warm = self._warm[place]
-        warm.instances += 1
-        try:
-            return await zygote.fork(start, listen=listen, control=control, source=source, stdout=stdout, stderr=stderr)
-        except BaseException:
-            warm.instances -= 1
-            raise
+        while True:
+            warm = await self._zygote(place, environment)
+            zygote = warm.zygote.result()
+            warm.instances += 1
+            try:
+                return await zygote.fork(
+                    start, listen=listen, control=control, source=source, stdout=stdout, stderr=stderr
+                )
+            except BaseException as error:
+                warm.instances -= 1
+                if not isinstance(error, Unavailable) or error.code != "zygote_gone":
+                    raise
+                self._forget(place, zygote)  # it has just died: the next one forks this instance
 
     def ended(self, start: InstanceStart, environment: Mapping[str, Any]) -> None:
         """An instance has gone."""
@@ -147,14 +164,16 @@ class Sandboxes:
             else:
                 warm.zygote.cancel()
 
-    async def _zygote(self, place: Place, environment: Mapping[str, Any]) -> Zygote:
+    async def _zygote(self, place: Place, environment: Mapping[str, Any]) -> Warm:
+        """The one for this place, once it is ready."""
         warm = self._warm.get(place)
         if warm is None:
             self._admit(place.organization)
             starting = asyncio.create_task(self._start(place, environment))
             warm = self._warm[place] = Warm(starting, self._clock.monotonic())
         warm.used_at = self._clock.monotonic()
-        return await asyncio.shield(warm.zygote)
+        await asyncio.shield(warm.zygote)
+        return warm
 
     def _admit(self, organization: str) -> None:
         """Refuse a second organization where one could read or harm another. Raises `Forbidden`."""
@@ -190,8 +209,14 @@ class Sandboxes:
 
     async def _forget_when_gone(self, place: Place, zygote: Zygote) -> None:
         ending = await zygote.wait()
-        self._warm.pop(place, None)
+        self._forget(place, zygote)
         logger.info("zygote gone", extra={"environment": place.environment, "code": ending.code})
+
+    def _forget(self, place: Place, zygote: Zygote) -> None:
+        """Unless another one has taken its place already."""
+        warm = self._warm.get(place)
+        if warm is not None and warm.zygote.done() and warm.zygote.result() is zygote:
+            del self._warm[place]
 
     async def _evict(self) -> None:
         while True:
@@ -205,7 +230,13 @@ class Sandboxes:
     async def _offer_build_egress(self, spec: SandboxSpec, listening: socket.socket) -> AsyncIterator[None]:
         self._build_count += 1
         name = f"build-{self._build_count}"
-        self._egress.offer(name, organization=spec.organization, network="internet", listening=listening.detach())
+        self._egress.offer(
+            name,
+            organization=spec.organization,
+            network="internet",
+            listening=listening.detach(),
+            trusted=self._index_hosts,
+        )
         try:
             yield
         finally:

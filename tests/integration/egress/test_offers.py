@@ -80,6 +80,33 @@ async def test_an_offered_socket_is_served_until_it_is_withdrawn() -> None:
         offers.withdraw("build-1")  # twice is once
 
 
+async def test_a_build_reaches_the_operators_index_wherever_its_address_is() -> None:
+    async with create_offers() as offers, gateway(offers) as egress:
+        with socket.create_server(("127.0.0.1", 0)) as index:
+            port = index.getsockname()[1]
+            for name, trusted in (("build-1", ["LocalHost"]), ("i-1", [])):
+                descriptor, way_out = listening()
+                offers.offer(name, organization="org-1", network="internet", listening=descriptor, trusted=trusted)
+                await served(egress, 1)
+                reader, writer = await asyncio.open_connection("127.0.0.1", way_out)
+                writer.write(f"CONNECT localhost:{port} HTTP/1.1\r\n\r\n".encode())
+                answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+                assert answer.startswith(b"HTTP/1.1 200 " if trusted else b"HTTP/1.1 403 ")
+                writer.close()
+                await writer.wait_closed()
+                await ended(egress, name)
+                offers.withdraw(name)
+                await served(egress, 0)
+
+
+async def ended(egress: Egress, name: str) -> None:
+    """Wait until no connection of this sandbox is open."""
+    tasks = list(egress._served[name].connections)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_a_new_gateway_gets_every_socket_again() -> None:
     async with create_offers() as offers:
         descriptor, port = listening()
