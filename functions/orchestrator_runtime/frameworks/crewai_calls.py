@@ -21,7 +21,6 @@ from orchestrator_runtime.frameworks.adapter import Step
 from orchestrator_runtime.frameworks.calls import MISSING, RecordedCall, pack, unpack
 from orchestrator_runtime.frameworks.current import Active, current
 from orchestrator_runtime.frameworks.excerpt import excerpt
-from orchestrator_runtime.frameworks.threads import Stopped
 
 STEPS: dict[str, tuple[StepKind, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "flow_started": (StepKind.NODE, lambda event: event.flow_name, lambda event: event.inputs),
@@ -43,6 +42,10 @@ STOPS = ("task_started", "llm_call_started", "tool_usage_started", "method_execu
 
 STREAMED = (str, int, float, bool, dict, list)
 NOT_STREAMED = ("messages", "callbacks", "available_functions", "tools", "state", "fingerprint_metadata")
+
+
+class Stopped(BaseException):
+    """The run is over. No `Exception`: a crew that goes on after any error must not go on after this one."""
 
 
 class CrewFailedError(Exception):

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator_runtime.contract.instance import InstanceStart
 from orchestrator_runtime.frameworks.current import Active, current
-from orchestrator_runtime.frameworks.threads import SPARE, UNLIMITED, Work
+from orchestrator_runtime.frameworks.threads import SPARE, UNLIMITED
 
 PER_RUN = 4  # nodes of one run that may block at the same time, if all runs do
 FEWEST = 32
@@ -28,7 +28,7 @@ class NodeThreads(ThreadPoolExecutor):
     def __init__(self, start: InstanceStart) -> None:
         wanted = max(FEWEST, PER_RUN * (start.concurrency or UNLIMITED))
         super().__init__(max(1, min(wanted, start.limits.processes - SPARE)), thread_name_prefix="node")
-        self._working: defaultdict[Active, dict[Future[Any], Work[Any]]] = defaultdict(dict)
+        self._working: defaultdict[Active, set[Future[Any]]] = defaultdict(set)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -40,28 +40,24 @@ class NodeThreads(ThreadPoolExecutor):
             loop.set_default_executor(self)
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        work = Work(partial(function, *args, **kwargs), ())
         active = current()
         if active is None:
-            return super().submit(work)
+            return super().submit(function, *args, **kwargs)
         with self._lock:
-            future = super().submit(work)
-            self._working[active][future] = work
+            future = super().submit(function, *args, **kwargs)
+            self._working[active].add(future)
         future.add_done_callback(partial(self._ended, active))
         return future
 
     async def stop(self, active: Active) -> None:
-        """End what a run still does in threads. Returns when the last one has left the agent's code."""
+        """Drop what has not begun of a run's work, and wait until its last thread has left the agent's code."""
         with self._lock:
-            working = dict(self._working.get(active, {}))
-        for future, work in working.items():
-            if not future.cancel():
-                work.stop()
-        ended = [asyncio.wrap_future(future) for future in working if not future.cancelled()]
+            working = list(self._working.get(active, ()))
+        ended = [asyncio.wrap_future(future) for future in working if not future.cancel()]
         await asyncio.gather(*ended, return_exceptions=True)
 
     def _ended(self, active: Active, future: Future[Any]) -> None:
         with self._lock:
-            self._working[active].pop(future, None)
+            self._working[active].discard(future)
             if not self._working[active]:
                 del self._working[active]

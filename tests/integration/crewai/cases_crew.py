@@ -22,7 +22,6 @@ from orchestrator_runtime.frameworks import crewai as adapter
 from orchestrator_runtime.frameworks import crewai_calls
 from orchestrator_runtime.frameworks.adapter import Answer, Input, Part
 from orchestrator_runtime.frameworks.current import running
-from orchestrator_runtime.frameworks.threads import Stopped
 from tests.fakes.model_server import ModelServer, model_server
 from tests.fakes.run_context import FakeRunContext, Journal, create_call
 from tests.fakes.starts import create_start
@@ -242,7 +241,7 @@ async def test_a_cancelled_run_stops_before_its_next_call(server: ModelServer) -
 async def test_a_run_whose_context_says_that_it_is_cancelled_stops_too(server: ModelServer) -> None:
     context = FakeRunContext()
     context.cancelled = True
-    with pytest.raises(Stopped):
+    with pytest.raises(crewai_calls.Stopped):
         await run(create_crew(server), ADD, run=context)
     assert server.requests == []
 

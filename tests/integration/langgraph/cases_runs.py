@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import operator
 import threading
-import time
 from collections.abc import Iterator
 from typing import Annotated, Any, TypedDict
 
@@ -487,18 +486,16 @@ async def test_a_graph_that_is_compiled_to_stop_says_so_too() -> None:
 
 
 class Blocked:
-    """A graph of one node that works until it is stopped, and takes its time to leave."""
+    """A graph of one node that blocks until it may leave."""
 
     def __init__(self) -> None:
-        self.entered, self.has_left = threading.Event(), False
+        self.entered, self.may_leave, self.has_left = threading.Event(), threading.Event(), False
 
     def work(self, state: Count) -> dict[str, Any]:
         self.entered.set()
-        try:
-            while True:
-                time.sleep(0.001)
-        finally:
-            self.has_left = True
+        self.may_leave.wait()
+        self.has_left = True
+        return {"n": 1}
 
     def graph(self) -> StateGraph[Any]:
         graph = StateGraph(Count)
@@ -512,17 +509,19 @@ async def test_a_cancel_is_over_when_a_blocking_node_has_left_its_code() -> None
     task = asyncio.create_task(run(blocked.graph(), {"n": 1}, context=context))
     await asyncio.to_thread(blocked.entered.wait)
     task.cancel()
+    asyncio.get_running_loop().call_later(0.05, blocked.may_leave.set)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert blocked.has_left
     assert outline(context.journal_) == ["node work failed"]
 
 
-async def test_a_node_that_fails_stops_those_beside_it() -> None:
+async def test_a_run_whose_node_fails_ends_when_those_beside_it_have_left() -> None:
     blocked = Blocked()
 
     def fail(state: Count) -> dict[str, Any]:
         blocked.entered.wait()
+        blocked.may_leave.set()
         raise LookupError("no such thing")
 
     graph = blocked.graph()
