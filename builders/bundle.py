@@ -100,8 +100,8 @@ def pack(folder: str | os.PathLike[str]) -> bytes:
 def unpack(data: bytes, into: str | os.PathLike[str]) -> str:
     """Write the archive's files below `into`, a folder that does not exist or is empty; returns their content digest.
 
-    Raises `BadInput` (`bundle_invalid`), `TooLarge` or `Unavailable` (`disk_full`). What was written before the error is
-    left to the caller, who unpacks into a temporary folder.
+    Raises `BadInput` (`bundle_invalid`), `TooLarge` or `Unavailable` (`disk_full`). What was written before the error
+    is left to the caller, who unpacks into a temporary folder.
     """
     root = Path(into)
     root.mkdir(parents=True, exist_ok=True)

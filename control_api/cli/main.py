@@ -18,7 +18,7 @@ import click
 from control_api.cli.command import Cli, output_option
 from orchestrator_runtime.contract.errors import Problem, Unavailable
 
-DONE, PROBLEM, USAGE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, PROBLEM, UNAVAILABLE, INTERRUPTED = 0, 1, 3, 130  # 2 is click's own
 
 COMMANDS = {
     "up": "engine",

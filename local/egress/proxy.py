@@ -25,7 +25,6 @@ from orchestrator_runtime.contract.ids import uuid7
 
 logger = logging.getLogger("egress")
 
-HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT = 15.0  # seconds
 CONNECT_TIMEOUT = 10.0
 PIECE = 64 * 1024

@@ -37,7 +37,6 @@ class Ending:
 
     code: int
     out_of_memory: bool
-    timed_out: bool
 
 
 class SandboxProcess:
@@ -53,7 +52,6 @@ class SandboxProcess:
         self.stderr: asyncio.StreamReader | None = None
         self._pidfd = pidfd
         self._held = held
-        self._timed_out = False
         self._timer: asyncio.TimerHandle | None = None
         self._ended = asyncio.ensure_future(self._bury())
 
@@ -68,11 +66,7 @@ class SandboxProcess:
 
     def end_after(self, seconds: float) -> None:
         """Kill it when it has not ended by then."""
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._time_out)
-
-    def _time_out(self) -> None:
-        self._timed_out = True
-        self.kill()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.kill)
 
     async def _bury(self) -> Ending:
         await readable(self._pidfd)
@@ -81,7 +75,7 @@ class SandboxProcess:
             self._timer.cancel()
         exited = status.si_code == os.CLD_EXITED
         code = status.si_status if exited else -status.si_status
-        ending = Ending(code, out_of_memory=self._held.out_of_memory(), timed_out=self._timed_out and not exited)
+        ending = Ending(code, out_of_memory=self._held.out_of_memory())
         self._held.release()
         os.close(self._pidfd)
         return ending

@@ -16,7 +16,6 @@ from typing import Any
 
 import httpx
 
-START_DEADLINE = 60.0
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

@@ -34,7 +34,7 @@ def main() -> None:
     fcntl.flock(held, fcntl.LOCK_EX)
     os.write(held, f"{os.getpid()}\n".encode())
     with HTTPServer(("127.0.0.1", 0), _Healthy) as server:
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         home.address.write_text(f"http://127.0.0.1:{server.server_port}\n")
         os.write(given.ready_fd, home.address.read_bytes())
         os.close(given.ready_fd)

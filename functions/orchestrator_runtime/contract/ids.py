@@ -5,13 +5,6 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from typing import NewType
-
-OrganizationId = NewType("OrganizationId", str)
-AgentId = NewType("AgentId", str)
-RunId = NewType("RunId", str)
-InstanceId = NewType("InstanceId", str)
-RevisionName = NewType("RevisionName", str)
 
 
 def uuid7() -> str:
