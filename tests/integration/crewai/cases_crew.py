@@ -229,6 +229,7 @@ async def test_a_cancelled_run_stops_before_its_next_call(server: ModelServer) -
     call, _ = create_call({"request": "use wait {}"}, run=context)
     cancelled = asyncio.create_task(adapter.load(create_crew(server, wait), START).run(call))
     await asyncio.to_thread(begun.wait, 30)
+    context.cancelled = True  # as the attempt says before it cancels
     cancelled.cancel()
     await asyncio.sleep(0)
     goes_on.set()
