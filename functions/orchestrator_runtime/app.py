@@ -89,6 +89,9 @@ class App:
                 code="call_token_invalid",
                 hint="Call the agent at the platform's own address, /agents/NAME.",
             )
+        if names.PROBE in request.headers:
+            await reply.answer(Answer(status=204))
+            return
         body = await request.body(receive, limit=self._start.payload_limit)
         admission = request.admission(body, deadline=self._start.timeout)
         admitted = await self.client.call(

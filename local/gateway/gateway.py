@@ -226,6 +226,11 @@ class Gateway:
         for revision in self.revisions.values():
             revision.decide()
 
+    def probe(self) -> None:
+        """Every `PROBE_EVERY` seconds."""
+        for revision in self.revisions.values():
+            revision.probe(within=self.limits.probe_timeout)
+
     @property
     def open_calls(self) -> int:
         return sum(client.exchange is not None for client in self.clients)

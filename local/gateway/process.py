@@ -12,6 +12,7 @@ from collections.abc import Callable
 from local.autoscaler import SECONDS_BETWEEN_DECISIONS
 from local.gateway.client import ClientConnection
 from local.gateway.gateway import Gateway
+from local.gateway.liveness import PROBE_EVERY
 from local.gateway.settings import Settings
 
 logger = logging.getLogger("gateway.process")
@@ -44,6 +45,7 @@ async def serve(gateway: Gateway, settings: Settings, listening: socket.socket) 
         every(SWEEP_EVERY, gateway.sweep),
         every(MEASURE_EVERY, gateway.measure),
         every(SECONDS_BETWEEN_DECISIONS, gateway.decide),
+        every(PROBE_EVERY, gateway.probe),
     ):
         gateway.spawn(work)
     with contextlib.suppress(TimeoutError):  # serve without: the API and /healthz need no routes

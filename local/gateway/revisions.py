@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from domain.clock import Clock
 from local.autoscaler import Observation, ScaleState, adopt, decide, record
+from local.gateway import liveness
 from local.gateway.balancing import choose
 from local.gateway.metrics import Signals
 from local.gateway.routes import RevisionRoute
@@ -38,13 +39,15 @@ class Waiter(Protocol):
 class Instance:
     """One instance as the gateway sees it."""
 
-    __slots__ = ("call_token_line", "id", "in_flight", "origin", "ready_at")
+    __slots__ = ("address", "call_token_line", "failed_probes", "id", "in_flight", "origin", "ready_at")
 
     def __init__(self, info: Mapping[str, Any], *, now: float) -> None:
         self.id: str = info["instance"]
-        self.origin = Origin(info["socket"])
+        self.address: str = info["socket"]
+        self.origin = Origin(self.address)
         self.call_token_line = f"{headers.CALL_TOKEN}: {info['call_token']}\r\n".encode()
         self.in_flight = 0
+        self.failed_probes = 0
         self.ready_at = now
 
 
@@ -260,6 +263,22 @@ class ServedRevision:
         self.retiring.append(instance)
         if instance.in_flight == 0:
             self._stop(instance)
+
+    def probe(self, *, within: float) -> None:
+        """Ask every idle instance whether it lives; one that does not say so several times is replaced."""
+        for instance in self.ready:
+            if instance.in_flight == 0:
+                self._engine.spawn(self._probe(instance, within))
+
+    async def _probe(self, instance: Instance, within: float) -> None:
+        alive = await liveness.answers(instance.address, instance.call_token_line, within=within)
+        if alive or instance.in_flight or instance not in self.ready:
+            instance.failed_probes = 0
+            return
+        instance.failed_probes += 1
+        if instance.failed_probes >= liveness.FAILURE_THRESHOLD:
+            logger.warning("%s does not answer any more: it is replaced", instance.id)
+            self.replace(instance.id, grace=0.0)
 
     def replace(self, instance_id: str, *, grace: float) -> None:
         """Give it no more calls, and stop it although it has some: they get `grace` seconds."""

@@ -23,6 +23,7 @@ class Limits:
     idle_timeout: float = 75.0  # between two requests of a connection
     body_timeout: float = 60.0  # without a byte of a body that is not complete
     queue_depth: int = 10_000  # waiting calls per revision, as Knative's activator
+    probe_timeout: float = 5.0  # for an idle instance to say that it lives
     high_water: int = 256 * 1024  # bytes held for an end that does not read, before the other one is paused
 
 

@@ -30,7 +30,9 @@ class FakeInstance:
     received: list[Received] = field(default_factory=list)
     arrived: asyncio.Queue[Received] = field(default_factory=asyncio.Queue)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    deaf: bool = False  # to probes: hangs up on them
     finished: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    probed: int = 0
     _server: asyncio.AbstractServer | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -61,6 +63,11 @@ class FakeInstance:
             with contextlib.suppress(asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
                 while True:
                     request = await _read(reader)
+                    if "orchestrator-probe" in request.headers:
+                        self.probed += 1
+                        if not self.deaf:
+                            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                        break
                     self.received.append(request)
                     self.arrived.put_nowait(request)
                     await self._answer(request, reader, writer)

@@ -5,6 +5,7 @@ RUN_ID = "orchestrator-run-id"  # gateway -> instance: the identity this call ge
 RUN_ATTEMPT = "orchestrator-run-attempt"  # response
 DISPATCH = "orchestrator-dispatch"  # gateway -> instance: "1" when the server sends a run that is already recorded
 CALL_TOKEN = "orchestrator-call-token"  # noqa: S105 - the header's name; proves that the platform makes this call
+PROBE = "orchestrator-probe"  # gateway -> instance: "1" when it only asks whether the event loop turns (204)
 CALLER = "orchestrator-caller"  # gateway -> instance: who calls, for the journal
 SESSION = "orchestrator-session"
 CORRELATION_ID = "x-correlation-id"

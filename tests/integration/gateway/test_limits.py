@@ -10,7 +10,8 @@ import pytest
 
 from local.gateway.settings import Limits
 from tests.fakes.control_server import create_revision, create_route
-from tests.integration.gateway.world import Call, create_world, request, until, within
+from tests.fakes.instance_server import FakeInstance
+from tests.integration.gateway.world import Call, World, create_world, request, until, within
 
 
 def one_at_a_time(**scale: object) -> dict[str, object]:
@@ -173,6 +174,53 @@ async def test_load_brings_more_instances_and_idleness_takes_them_all() -> None:
         await until(lambda: not world.supervisor.instances)
         assert revision.asleep
         assert (await world.call("/agents/echo")).status == 200
+
+
+async def probe(world: World, instance: FakeInstance) -> None:
+    """One round of probes, to its end."""
+    revision = world.gateway.revisions["org-1", "echo-00001"]
+
+    def failed() -> list[int]:
+        return [one.failed_probes for one in revision.ready]
+
+    before = failed()
+    world.gateway.probe()
+    await until(lambda: failed() != before if instance.deaf else failed() == [0])
+
+
+async def test_an_idle_instance_that_answers_no_probe_three_times_is_replaced() -> None:
+    async with create_world() as world:
+        await world.call("/agents/echo")
+        instance = await world.started()
+        instance.deaf = True
+        await probe(world, instance)
+        await probe(world, instance)
+        assert world.supervisor.stopped.empty()
+        await probe(world, instance)
+        assert await within(world.supervisor.stopped.get()) == instance.id
+        assert (await world.call("/agents/echo")).json()["instance"] != instance.id
+
+
+async def test_an_instance_that_answers_in_between_stays() -> None:
+    async with create_world() as world:
+        await world.call("/agents/echo")
+        instance = await world.started()
+        for deaf in (True, True, False, True, True):
+            instance.deaf = deaf
+            await probe(world, instance)
+        assert world.supervisor.stopped.empty()
+        assert (await world.call("/agents/echo")).json()["instance"] == instance.id
+
+
+async def test_an_instance_that_works_is_not_probed() -> None:
+    async with create_world() as world:
+        call = await world.send(request("/agents/echo/hold"))
+        instance = await world.started()
+        await within(instance.arrived.get())
+        world.gateway.probe()
+        instance.release.set()
+        assert (await call.answer()).status == 200
+        assert instance.probed == 0
 
 
 async def test_a_revision_that_is_not_served_any_more_is_stopped() -> None:

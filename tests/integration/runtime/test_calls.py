@@ -40,6 +40,12 @@ async def test_a_call_is_admitted_and_its_end_is_committed_before_the_answer() -
         assert (run.admission["traceparent"], run.admission["deadline"]) == ("t", 60.0)
 
 
+async def test_a_probe_is_answered_without_a_run() -> None:
+    async with create_world(lambda given: given) as world:
+        assert (await world.call(1, orchestrator_probe="1")).status_code == 204
+        assert world.journal.runs == {}
+
+
 @pytest.mark.parametrize("token", ["", "wrong"])
 async def test_a_call_that_the_platform_did_not_make_is_refused(token: str) -> None:
     async with create_world(lambda given: given) as world:
