@@ -16,7 +16,7 @@ from tests.bench.load import Call, Load, call_once, load
 NAME = "invoke"
 ROUNDS = 5
 MANY = 64
-SECONDS = {1: 0.6, MANY: 1.2}
+SECONDS = {1: 0.5, MANY: 1.0}
 TARGETS: dict[str, Target] = {"vs_sync": at_least(1.5), "vs_asgi": at_least(0.35), "added_p50_ms": at_most(1.5)}
 AGENTS = {"def": agents.PLAIN, "async": agents.ASYNC}
 
