@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.platform import Installation, installation
+from tests.integration.postgres import fresh_database, postgres_server
+
+
+@contextmanager
+def new_installation(**environment: str) -> Iterator[Installation]:
+    folder = tempfile.TemporaryDirectory(prefix="orc-")  # not tmp_path: Unix sockets need short paths
+    with folder as path, installation(Path(path) / "home", **environment) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Installation]:
-    # Not tmp_path: Unix sockets need short paths.
-    with tempfile.TemporaryDirectory(prefix="orc-") as folder, installation(Path(folder) / "home") as running:
+    """On SQLite, as by default."""
+    with new_installation() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgresql_platform() -> Iterator[Installation]:
+    with postgres_server() as server, new_installation(ORCHESTRATOR_DATABASE=fresh_database(server, "e2e")) as running:
         yield running
 
 
 @pytest.fixture
 def own_platform() -> Iterator[Installation]:
     """For a test that kills parts of it."""
-    with tempfile.TemporaryDirectory(prefix="orc-") as folder, installation(Path(folder) / "home") as running:
+    with new_installation() as running:
         yield running

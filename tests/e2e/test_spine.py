@@ -16,6 +16,20 @@ def handle(input):
 SLOW_TO_ZERO = "scale: {window: 6s}\n"
 
 
+@pytest.fixture(
+    params=[
+        pytest.param("sqlite", marks=pytest.mark.xdist_group("spine on SQLite")),
+        pytest.param("postgresql", marks=pytest.mark.xdist_group("spine on PostgreSQL")),
+    ]
+)
+def platform(request: pytest.FixtureRequest, platform: Installation) -> Installation:
+    """The same on both databases."""
+    if request.param == "sqlite":
+        return platform
+    other: Installation = request.getfixturevalue("postgresql_platform")
+    return other
+
+
 def invoke(platform: Installation, agent: str, value: object) -> object:
     return json.loads(platform.cli("invoke", agent, "-d", json.dumps(value)))
 
