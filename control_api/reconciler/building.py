@@ -1,4 +1,4 @@
-"""Has environments built, a few at a time, and stores what a build says while it says it."""
+"""Has environments built, and stores what a build says while it says it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from orchestrator_runtime.contract.errors import Problem
 
 logger = logging.getLogger("reconciler.building")
 
-AT_ONCE = 2  # a build that compiles takes all the cores it gets
 LOG_BYTES = 1024 * 1024
 CUT = "[the log is longer than 1 MiB; the rest is left out]"
 SHORTEST_MASKED = 4  # characters; shorter values would blank out half the log
@@ -44,14 +43,12 @@ class Building:
         self._changes = changes
         self._home = home
         self._secrets = secrets
-        self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def build(self, deployment: Unfinished) -> None:
         """Make or find the deployment's environment; the outcome is in the database. Cancelling it ends the build."""
-        async with self._slots:
-            now = self._clock.now()
-            await self._database.write(lambda session: steps.start_build(session, deployment, now))
-            outcome = await self._attempt(deployment)
+        now = self._clock.now()
+        await self._database.write(lambda session: steps.start_build(session, deployment, now))
+        outcome = await self._attempt(deployment)
         ended = self._clock.now()
         if isinstance(outcome, Problem):
             document = outcome.document()

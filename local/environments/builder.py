@@ -36,6 +36,7 @@ from orchestrator_runtime.contract.errors import TimedOut
 
 RUNTIME = "orchestrator-runtime"
 KEPT_LINES = 400
+AT_ONCE = 2  # programs in sandboxes: one that compiles takes all the cores it gets
 FORMAT = 1  # part of every lock digest: raise it when environments have to be made anew
 
 Log = Callable[[str], None]
@@ -61,6 +62,7 @@ class Environments:
         self._operator = operator
         self._clock = clock
         self._runtime = tuple(line for line in metadata.requires(RUNTIME) or () if "extra ==" not in line)
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def clear_unfinished(self) -> None:
@@ -172,8 +174,9 @@ class Environments:
     async def _run(self, spec: SandboxSpec, log: Log | None) -> tuple[int, list[str]]:
         """Run one step; returns its exit code and its last lines. Raises `TimedOut` (`build_timeout`)."""
         lines = _Lines(log)
-        started = self._clock.monotonic()
-        code = await self._sandbox.run(spec, output=lines.take)
+        async with self._slots:
+            started = self._clock.monotonic()
+            code = await self._sandbox.run(spec, output=lines.take)
         lines.end()
         if code < 0 and spec.timeout is not None and self._clock.monotonic() - started >= spec.timeout:
             raise TimedOut(

@@ -83,15 +83,24 @@ def interpreters(tmp_path_factory: pytest.TempPathFactory) -> Interpreters:
 
 @dataclass(slots=True)
 class Counting:
-    """The supervisor's sandbox, and how often each step was run in it."""
+    """The supervisor's sandbox; which steps were run in it, and how many at once. Cleared, `hold` makes them wait."""
 
     inner: SupervisorSandbox
     runs: list[str] = field(default_factory=list)
+    hold: asyncio.Event = field(default_factory=asyncio.Event)
+    busy: int = 0
+    most_busy: int = 0
 
     async def run(self, spec: SandboxSpec, *, output: Callable[[bytes], None]) -> int:
         words = ["install"] if "install" in spec.argv and spec.argv[0] == "/bin/sh" else list(spec.argv[1:3])
         self.runs.append(" ".join(words))
-        return await self.inner.run(spec, output=output)
+        self.busy += 1
+        self.most_busy = max(self.busy, self.most_busy)
+        try:
+            await self.hold.wait()
+            return await self.inner.run(spec, output=output)
+        finally:
+            self.busy -= 1
 
 
 @dataclass(slots=True)
@@ -143,6 +152,7 @@ async def world(index: PackageIndex, jail: Keeper, interpreters: Interpreters, t
         return peers[0]
 
     sandbox = Counting(SupervisorSandbox(peer))
+    sandbox.hold.set()
     environments = Environments(
         home=jail.home,
         sandbox=sandbox,
@@ -198,6 +208,20 @@ async def test_equal_builds_at_the_same_time_do_the_work_once(world: World) -> N
     built = await asyncio.gather(*(world.build(folder) for _ in range(4)))
     assert len(set(built)) == 1
     assert sorted(world.sandbox.runs) == ["install", "pip compile"]
+
+
+async def test_two_steps_run_at_once_and_what_is_there_already_waits_for_none(world: World) -> None:
+    world.index.add(wheel("demo", "1.0"), wheel("demo", "2.0"), wheel("demo", "3.0"), wheel("demo", "4.0"))
+    there = world.declare("demo==1.0", name="there")
+    await world.build(there)
+    world.sandbox.hold.clear()
+    builds = [asyncio.create_task(world.build(world.declare(f"demo=={n}.0", name=f"new-{n}"))) for n in (2, 3, 4)]
+    while world.sandbox.busy < 2:
+        await asyncio.sleep(0)
+    await world.build(there)
+    world.sandbox.hold.set()
+    await asyncio.gather(*builds)
+    assert world.sandbox.most_busy == 2
 
 
 async def test_organizations_share_no_environment(world: World) -> None:

@@ -65,17 +65,6 @@ async def test_traffic_is_changed_while_a_deployment_is_under_way(world: World) 
     assert (await world.finished(deployment["id"]))["state"] == "ready"
 
 
-async def test_at_most_two_builds_run_at_once(world: World) -> None:
-    world.builder.hold.clear()
-    made = [await world.ask(await world.upload(name)) for name in ("a", "b", "c")]
-    states = [(await world.get(f"/builds/{one['build']}"))["state"] for one in made]
-    assert states.count("pending") >= 1
-    world.builder.hold.set()
-    for one in made:
-        assert (await world.finished(one["id"]))["state"] == "ready"
-    assert len(world.builder.requests) == 3
-
-
 async def test_secrets_never_show_in_a_build_s_log_and_a_long_log_is_cut(world: World) -> None:
     async def build(request: BuildRequest, *, log: Any) -> Environment:
         log("fetching https://user:hunter22@index/simple")
