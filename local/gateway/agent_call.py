@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from domain.clock import Clock
 from local.gateway.exchange import CLIENT_CLOSED, Caller, Exchange
-from local.gateway.heads import CREDENTIAL, NOTHING, answer, forwarded, request_head
+from local.gateway.heads import CREDENTIAL, NOTHING, answer, forwarded, may_be_answered, request_head
 from local.gateway.requests import Request
 from local.gateway.revisions import Instance, ServedRevision
 from local.gateway.settings import Limits
@@ -157,7 +157,8 @@ class AgentCall(Exchange):
 
     def _upstream_lost(self) -> None:
         self._free_instance()
-        if self._wrote or self.caller is None or self._tunnel:
+        # The server knows itself what becomes of a run that it dispatches, and sends it again.
+        if self._wrote or self.caller is None or self._tunnel or self._identity.dispatched:
             self.fail(self._instance_lost())
             return
         self._around.spawn(self._recover())
@@ -246,7 +247,7 @@ class AgentCall(Exchange):
         return fields if key is None else {**fields, "key": key.decode("latin-1")}
 
     def _send_again(self) -> None:
-        if self._sent >= SENT_AT_MOST or self._pieces is None or self._identity.dispatched:
+        if self._sent >= SENT_AT_MOST or self._pieces is None:
             self.fail(self._instance_lost())
             return
         caller = self.caller
@@ -269,7 +270,7 @@ class AgentCall(Exchange):
             return
         run = reply.fields.get("run", self._identity.run)
         fields = [
-            *((ending.get("headers") or {}).items()),
+            *(pair for pair in (ending.get("headers") or {}).items() if may_be_answered(pair[0])),
             (headers.RUN_ADDRESS, f"/api/v1/runs/{run}"),
             (headers.CORRELATION_ID, self.correlation),
             (headers.REVISION, self._revision.route.name),
@@ -299,6 +300,7 @@ class Dispatched:
     """The server as a caller: it wants to know the status, nothing else; the answer is in the journal."""
 
     peer = "127.0.0.1"
+    full = False
 
     def __init__(self) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()

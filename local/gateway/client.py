@@ -47,6 +47,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, front: Front) -> None:
         self.exchange: Exchange | None = None
         self.peer = "unknown"
+        self.full = False
         self._front = front
         self._transport: asyncio.Transport | None = None
         self._reader = RequestReader(self, limits=front.limits)
@@ -86,10 +87,12 @@ class ClientConnection(asyncio.Protocol):
         return exchange is not None and exchange.complete and not self._tunnel and not exchange.queued
 
     def pause_writing(self) -> None:
+        self.full = True
         if self.exchange is not None:
             self.exchange.caller_full()
 
     def resume_writing(self) -> None:
+        self.full = False
         if self.exchange is not None:
             self.exchange.caller_drained()
 
@@ -301,7 +304,10 @@ class ClientConnection(asyncio.Protocol):
             if now - self._head_since > limits.head_timeout:
                 self._broken(SlowClient("The header fields did not come in time", code="slow_client"))
         elif now - self._active_at > limits.idle_timeout:
-            self.close()
+            if self._transport is not None and self._transport.is_closing():
+                self.cut()  # it has had its time to read the end of its answer
+            else:
+                self.close()
 
     def close(self) -> None:
         """Close the connection if nothing is in progress on it."""

@@ -23,6 +23,8 @@ class Caller(Protocol):
     """Who asked, and gets the answer: a connection, or the server (`run.dispatch`)."""
 
     peer: str
+    full: bool
+    """Whether it does not read what was written to it: whoever answers it then waits."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -55,12 +57,14 @@ class Exchange:
         self.deadline = math.inf
         self.complete = not request.chunked and not request.length  # the whole request was received
         self.status = 0
+        self.problem: Problem | None = None  # what was answered instead of an upstream's answer
         self.upstream: UpstreamConnection | None = None
         self._limits = limits
         self._body_limit = body_limit
         self._received = 0
         self._pieces: list[bytes] | None = []  # the body as it is sent upstream; None once it is too large to keep
         self._pieces_size = 0
+        self._deaf = False  # the upstream is not read
         self._wrote = False
         self._answer_chunked = False
         self._keep_alive = False
@@ -118,11 +122,13 @@ class Exchange:
             self._forward(CHUNKS_END)
 
     def caller_full(self) -> None:
-        if self.upstream is not None and self.upstream.transport is not None:
+        if not self._deaf and self.upstream is not None and self.upstream.transport is not None:
+            self._deaf = True
             self.upstream.transport.pause_reading()
 
     def caller_drained(self) -> None:
-        if self.upstream is not None and self.upstream.transport is not None:
+        if self._deaf and self.upstream is not None and self.upstream.transport is not None:
+            self._deaf = False
             self.upstream.transport.resume_reading()
 
     def _forward(self, piece: bytes) -> None:
@@ -141,6 +147,9 @@ class Exchange:
         """Send the request, as far as it has come, over this connection."""
         transport = connection.start(self, head_request=self.request.method == b"HEAD")
         self.upstream = connection
+        self._deaf = False
+        if self.caller is not None and self.caller.full:  # of an answer before this one
+            self.caller_full()
         assert self._pieces is not None
         transport.write(b"".join((head, *self._pieces)) if self._pieces else head)
         if self._pieces_size > REPLAYABLE_BYTES:
@@ -176,6 +185,7 @@ class Exchange:
             self.caller.write(chunk(data) if self._answer_chunked else data)
 
     def answer_end(self) -> None:
+        self.caller_drained()  # or the connection would be deaf to whoever uses it next
         connection, self.upstream = self.upstream, None
         if connection is not None:
             if self.complete and not self._tunnel:
@@ -226,8 +236,10 @@ class Exchange:
     def tell(self, problem: Problem) -> None:
         """Answer the caller with a problem, or cut; what happens upstream goes on without a caller."""
         caller, self.caller = self.caller, None
+        self.caller_drained()
         if caller is None:
             return
+        self.problem = problem
         if self._wrote:
             caller.cut()
             return

@@ -282,7 +282,10 @@ class Gateway:
             self._adopt(info)
 
     async def _dispatch(self, peer: Peer, message: Message) -> Message:
-        """Send a run that is already recorded to an instance; replies with the status that the instance gave."""
+        """Send a run that is already recorded to an instance; replies with the status that the instance gave.
+
+        Raises the problem for which it got none.
+        """
         fields = message.fields
         route = self.table.revision(fields.get("organization"), fields["revision"])
         asked = fields["request"]
@@ -316,6 +319,8 @@ class Gateway:
         call.request_ended()
         call.start()
         await caller.ended
+        if call.problem is not None:
+            raise call.problem
         return Message({"status": call.status or 502})
 
     async def _probe(self, peer: Peer, message: Message) -> Message:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -31,6 +32,8 @@ NOT_FORWARDED = HOP_BY_HOP | WRITTEN_BY_US
 INTERNAL_PREFIX = b"orchestrator-"
 PUBLIC_INTERNAL = frozenset({headers.SESSION.encode()})
 NOT_ANSWERED = HOP_BY_HOP | {headers.CORRELATION_ID.encode(), headers.REVISION.encode(), headers.CALL_TOKEN.encode()}
+
+NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # of a header field: a token (RFC 9110)
 
 CREDENTIAL = frozenset({b"authorization"})
 NOTHING: frozenset[bytes] = frozenset()
@@ -90,6 +93,11 @@ def answer_head(status: int, fields: Fields, added: bytes) -> bytes:
             parts += (name, b": ", value, b"\r\n")
     parts += (added, b"\r\n")
     return b"".join(parts)
+
+
+def may_be_answered(name: str) -> bool:
+    """Whether a header field that an agent gave its recorded answer may stand in an answer of our own."""
+    return NAME.fullmatch(name) is not None and name.lower().encode() not in NOT_ANSWERED | {b"content-type"}
 
 
 def upgrade_head(fields: Fields, added: bytes) -> bytes:

@@ -91,7 +91,8 @@ class RequestReader:
         self._limits = limits
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
+        self._silent = 0  # bytes that came since something was understood
+        self._heard = False
         self._upgrade = False
         self._parser = httptools.HttpRequestParser(self)
 
@@ -115,13 +116,14 @@ class RequestReader:
                     raise error.__context__ or error from None
             except httptools.HttpParserError as error:
                 self.problem = self.problem or _refuse(f"The request is not valid HTTP/1.1: {error}")
-            if self.in_head and self.problem is None:
-                self._count(len(data))
+            self._count(len(data))
             return None
 
     def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.head_bytes:
+        """Refuse a head or trailer without an end: the parser keeps all of a field until it is whole."""
+        self._silent = 0 if self._heard else self._silent + size
+        self._heard = False
+        if self._silent > self._limits.head_bytes and self.problem is None:
             self.problem = HeadTooLarge(
                 f"The header fields have more than {self._limits.head_bytes} bytes", code="head_too_large"
             )
@@ -132,7 +134,6 @@ class RequestReader:
         self.in_head = True
         self._target = b""
         self._fields = []
-        self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -143,6 +144,7 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         self.in_head = False
+        self._heard = True
         if self.problem is not None:
             return
         try:
@@ -154,10 +156,12 @@ class RequestReader:
         self._receiver.request_started(request)
 
     def on_body(self, data: bytes) -> None:
+        self._heard = True
         if self.problem is None:
             self._receiver.request_body(data)
 
     def on_message_complete(self) -> None:
+        self._heard = True
         if self.problem is None:
             self._receiver.request_ended()
 

@@ -357,7 +357,7 @@ class ServedRevision:
             f"No instance of {self.route.agent} can be started: {detail}",
             code="instance_start_failed",
             hint=(cause.hint if cause else "") or f"Look at `orchestrator logs {self.route.agent}`.",
-            **({"cause": cause.document()} if cause else {}),
+            **({"cause": _without_log(cause)} if cause else {}),
         )
 
     # status
@@ -385,3 +385,8 @@ class ServedRevision:
             "desired_instances": self.desired,
             "problem": self.problem.document() if self.problem else None,
         }
+
+
+def _without_log(problem: Problem) -> dict[str, Any]:
+    """Who may call an agent may not therefore read its log."""
+    return {name: value for name, value in problem.document().items() if name != "log"}

@@ -132,7 +132,8 @@ class SubmitCall(Exchange):
         run = reply.fields["run"]
         address = f"/api/v1/runs/{run}"
         keep_alive = self.request.keep_alive
-        body = json.dumps({"run": run, "state": reply.fields.get("state"), "url": address}).encode()
+        described = {"run": run, "state": reply.fields.get("state"), "url": address}
+        body = b"" if self.request.method == b"HEAD" else json.dumps(described).encode()
         fields = [
             ("location", address),
             (headers.RUN_ADDRESS, address),

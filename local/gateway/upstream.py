@@ -11,6 +11,8 @@ import httptools
 from local.gateway.heads import Fields
 
 BODILESS = frozenset({204, 304})
+OK = 200  # below, an answer is still to come
+HEAD_BYTES = 256 * 1024  # of an answer's head; an instance may write anything
 UNTIL_CLOSE = -1
 CHUNKED = -2
 NO_BODY = -3
@@ -46,6 +48,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_complete",
         "_excess",
         "_fields",
+        "_head_bytes",
         "_interim",
         "_length",
         "_on_closed",
@@ -69,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _reset(self, *, bodiless: bool) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._fields: Fields = []
+        self._head_bytes = 0
         self._status = 0
         self._length = 0
         self._interim = False
@@ -138,6 +142,10 @@ class UpstreamConnection(asyncio.Protocol):
                 self._lose()
                 return
             self._excess = True
+        if self._status < OK:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self._lose()
         if self._complete:
             self._ended()
 
@@ -165,12 +173,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.lower(), value))
+        if self._status < OK:  # else a trailer: dropped
+            self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         status = self._status = parser.get_status_code()
-        if status < 200:
+        if status < OK:
             self._interim = True
             return
         if self.call is None or self._complete:
@@ -203,7 +212,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _ended(self) -> None:
         """After the whole of what came was read: whatever follows an answer unasked spoils the connection."""
         call, self.call = self.call, None
-        self._status = 0
+        self._status = self._head_bytes = 0
         self._complete = False
         self._reusable = self._reusable and not self._excess
         if call is not None:

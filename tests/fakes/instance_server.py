@@ -23,7 +23,7 @@ class Received:
 
 @dataclass(slots=True)
 class FakeInstance:
-    """/echo, /sse, /hold, /die, /cut, /upgrade, /close; anything else is answered with its own description."""
+    """/echo, /sse, /hold, /die, /cut, /endless, /upgrade, /close; anything else is answered with its description."""
 
     id: str
     path: Path
@@ -85,6 +85,11 @@ class FakeInstance:
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
             await writer.drain()
             writer.close()
+        elif path == "/endless":
+            writer.write(b"HTTP/1.1 200 OK\r\n")
+            for _ in range(10):  # as much as a test needs
+                writer.write(b"x: " + b"y" * 50_000 + b"\r\n")
+                await writer.drain()
         elif path == "/close":
             writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nuntil the end")
             await writer.drain()

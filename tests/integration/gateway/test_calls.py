@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 
-from orchestrator_runtime.contract.errors import AgentError
+import pytest
+
+from orchestrator_runtime.contract.errors import AgentError, BadGateway, Unavailable
 from orchestrator_runtime.contract.wire import Message
 from tests.fakes.control_server import create_credential, create_revision, create_route
 from tests.fakes.instance_server import LARGE, FakeInstance
@@ -257,6 +259,55 @@ async def test_the_server_dispatches_a_run_through_the_gateway() -> None:
         assert received.headers["orchestrator-dispatch"] == "1"
 
 
+def dispatched(run: str, path: str) -> dict[str, object]:
+    return {
+        "run": run,
+        "organization": "org-1",
+        "agent": "echo",
+        "revision": "echo-00001",
+        "request": {"method": "POST", "path": path, "query": "", "content_type": ""},
+        "deadline": 30.0,
+    }
+
+
+async def test_a_dispatched_run_whose_instance_dies_is_given_back_at_once() -> None:
+    """The server knows what becomes of it, and sends it again only when this sending has ended."""
+    async with create_world() as world:
+        server = next(iter(world.server.peers))
+        with pytest.raises(BadGateway, match="ended before"):
+            await within(server.call("run.dispatch", dispatched("r1", "/die")))
+        assert world.server.asked.empty()
+
+
+async def test_the_server_hears_why_a_dispatched_run_got_no_instance() -> None:
+    async with create_world() as world:
+        world.supervisor.fail_with = Unavailable("the disk is full", code="no_space")
+        server = next(iter(world.server.peers))
+        with pytest.raises(Unavailable, match="the disk is full"):
+            await within(server.call("run.dispatch", dispatched("r1", "/")))
+
+
+async def test_a_recorded_answer_has_one_length_and_no_field_of_another_shape() -> None:
+    async with create_world() as world:
+        call = await world.send(request("/agents/echo/die") + request("/healthz", method="GET"))
+        headers = {"Content-Length": "3", "transfer-encoding": "chunked", "x\r\ny": "1", "x-own": "1"}
+        ending = {"status": 200, "content_type": "text/plain", "headers": headers}
+        world.server.results.put_nowait(Message({"found": True, "state": "succeeded", "ending": ending}, b"recorded"))
+        answer = await call.answer()
+        assert (answer.body, answer.headers["x-own"]) == (b"recorded", "1")
+        assert not {"Content-Length", "transfer-encoding", "x", "y"} & answer.headers.keys()
+        assert (await call.answer()).status == 200
+
+
+async def test_an_asynchronous_head_request_gets_no_body() -> None:
+    async with create_world() as world:
+        call = await world.send(
+            request("/agents/echo", method="HEAD", prefer="respond-async") + request("/healthz", method="GET")
+        )
+        assert (await call.answer(head_only=True)).status == 202
+        assert (await call.answer()).status == 200
+
+
 async def test_a_probe_says_whether_a_revision_can_start() -> None:
     async with create_world() as world:
         server = next(iter(world.server.peers))
@@ -269,10 +320,12 @@ async def test_a_probe_says_whether_a_revision_can_start() -> None:
 
 async def test_an_agent_that_cannot_start_says_why() -> None:
     async with create_world() as world:
-        world.supervisor.fail_with = AgentError("no module named x", code="import_failed", hint="Add x.")
+        problem = AgentError("no module named x", code="import_failed", hint="Add x.", log=["not for callers"])
+        world.supervisor.fail_with = problem
         answer = await world.call("/agents/echo")
         assert answer.status == 503
         assert answer.json()["cause"]["code"] == "import_failed"
+        assert "log" not in answer.json()["cause"]
         assert "no module named x" in answer.json()["detail"]
         again = await world.call("/agents/echo")  # at once, without another start
         assert again.json()["code"] == "instance_start_failed"

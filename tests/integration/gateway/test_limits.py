@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from local.gateway.settings import Limits
+from orchestrator_runtime.contract.wire import Message
+from tests.fakes import instance_server
 from tests.fakes.control_server import create_revision, create_route
 from tests.fakes.instance_server import FakeInstance
 from tests.integration.gateway.world import Call, World, create_world, request, until, within
@@ -252,3 +255,100 @@ async def test_draining_answers_open_calls_and_closes_idle_connections() -> None
         instance.release.set()
         assert (await call.answer()).status == 200
         await within(world.gateway.quiet())
+
+
+async def read_slowly(world: World, size: int) -> None:
+    """Call for an answer of `size` bytes, and read it a little at a time."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.setblocking(False)
+        await loop.sock_connect(slow, ("127.0.0.1", world.port))
+        await loop.sock_sendall(slow, request("/agents/echo/large"))
+        await until(lambda: any(client.full for client in world.gateway.clients))
+        received = 0
+        while received < size:
+            received += len(await loop.sock_recv(slow, 65536))
+
+
+@pytest.mark.parametrize("size", range(300_000, 600_000, 50_000))
+async def test_a_slow_reader_leaves_a_connection_that_others_can_use(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Whatever of its answer is still to be read when the last of it has left the instance."""
+    monkeypatch.setattr(instance_server, "LARGE", b"x" * size)
+    async with create_world() as world:
+        await read_slowly(world, size)
+        assert (await world.call("/agents/echo")).status == 200
+
+
+async def test_a_reader_that_stops_holds_its_instance_no_longer_than_its_call_may_take() -> None:
+    async with create_world(revisions={"echo-00001": create_revision(timeout=5.0)}) as world:
+        call = await world.send(request("/agents/echo/large"))
+        call.writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport of a connection reads
+        instance = await world.started()
+        await until(lambda: any(client.full for client in world.gateway.clients))
+        world.pass_time(6)
+        assert await within(instance.finished.get()) == "/large"
+        revision = world.gateway.revisions["org-1", "echo-00001"]
+        await until(lambda: not revision.busy)
+
+
+async def test_a_reader_that_stops_does_not_make_the_next_answer_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instance_server, "LARGE", b"x" * 600_000)
+    async with create_world() as world:
+        call = await world.send(request("/agents/echo/large"))
+        call.writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport of a connection reads
+        instance = await world.started()
+        await until(lambda: any(client.full for client in world.gateway.clients))
+        client = next(iter(world.gateway.clients))
+        client.exchange.caller_drained()  # type: ignore[union-attr] # as if there were more room for this one
+        await within(instance.finished.get())
+        monkeypatch.setattr(instance_server, "LARGE", b"x" * 4_000_000)
+        call.send(request("/agents/echo/large"))
+        await until(lambda: len(instance.received) == 2)
+        before = client._transport.get_write_buffer_size()  # type: ignore[union-attr]
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert client._transport.get_write_buffer_size() == before  # type: ignore[union-attr]
+        call.reset()
+        await within(instance.finished.get())
+
+
+async def test_a_connection_whose_end_is_never_read_is_cut() -> None:
+    async with create_world() as world:
+        call = await world.send(request("/agents/echo/large", connection="close"))
+        call.writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport of a connection reads
+        instance = await world.started()
+        await until(lambda: any(client.full for client in world.gateway.clients))
+        next(iter(world.gateway.clients)).exchange.caller_drained()  # type: ignore[union-attr] # the rest is ours now
+        await within(instance.finished.get())
+        await until(lambda: not world.gateway.open_calls)
+        assert world.gateway.clients
+        world.pass_time(77)
+        await until(lambda: not world.gateway.clients)
+
+
+async def test_a_head_may_begin_in_the_bytes_that_end_a_large_body() -> None:
+    async with create_world() as world:
+        first, second = request("/agents/echo", body=b"x" * 200_000), request("/agents/echo/next")
+        call = await world.send(first + second[:30])
+        assert (await call.answer()).status == 200
+        call.send(second[30:])
+        assert (await call.answer()).json()["target"] == "/next"
+
+
+async def test_a_trailer_without_end_is_431() -> None:
+    async with create_world() as world:
+        call = await world.send(
+            b"POST /agents/echo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer owner-token\r\n"
+            b"transfer-encoding: chunked\r\n\r\n0\r\nx: " + b"y" * 300_000
+        )
+        assert (await call.answer()).status == 431
+
+
+async def test_an_answer_whose_head_has_no_end_is_not_taken() -> None:
+    async with create_world() as world:
+        call = await world.send(request("/agents/echo/endless"))
+        world.server.results.put_nowait(Message({"found": True, "state": "failed", "ending": {"status": 500}}))
+        assert (await call.answer()).status == 500

@@ -187,7 +187,9 @@ async def create_world(*, limits: Limits | None = None, **route: Any) -> AsyncIt
         await within(gateway.supervisor.ready())
         await within(gateway.routed())
         loop = asyncio.get_running_loop()
-        listening = await loop.create_server(lambda: ClientConnection(gateway), "127.0.0.1", 0)
+        opened = socket.create_server(("127.0.0.1", 0))
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)  # so that a slow reader is soon noticed
+        listening = await loop.create_server(lambda: ClientConnection(gateway), sock=opened)
         world = World(gateway, clock, server, supervisor, folder, listening.sockets[0].getsockname()[1])
         try:
             yield world
