@@ -531,7 +531,9 @@ async def test_a_run_whose_node_fails_ends_when_those_beside_it_have_left() -> N
     with pytest.raises(LookupError):
         await run(graph, {"n": 1}, context=context)
     assert blocked.has_left
-    assert sorted(outline(context.journal_)) == ["node fail failed", "node work failed"]
+    first, second = sorted(outline(context.journal_))
+    assert first == "node fail failed"
+    assert second in ("node work failed", "node work succeeded")  # as it left before or after it was told to stop
 
 
 async def test_blocking_nodes_of_many_runs_work_at_the_same_time() -> None:
