@@ -43,7 +43,7 @@ bench-prepare: .venv/.installed-dev ## Prepare what a benchmark needs beforehand
 
 clean: ## Remove everything that was installed or cached; data stay
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* dist
-	find . -name __pycache__ -not -path './.orchestrator/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.orchestrator/*' -not -path './.bench/*' -prune -exec rm -rf {} +
 
 .venv/.installed: requirements.lock $(PROJECTS)
 	@scripts/install
