@@ -21,7 +21,7 @@ from control_api.journal.operations import NotSent
 from control_api.journal.reading import Attempt
 from control_api.journal.records import Run
 from control_api.journal.service import Journal
-from orchestrator_runtime.contract.errors import BadGateway, BadInput, Problem, TooMany, Unavailable
+from orchestrator_runtime.contract.errors import BadGateway, BadInput, Problem, TooMany, Unavailable, from_document
 from orchestrator_runtime.contract.states import WaitReason
 from orchestrator_runtime.contract.wire import Message
 
@@ -45,7 +45,8 @@ class Dispatcher:
         self._send = send
         self._due = asyncio.Event()
         self._places: dict[tuple[str, str, int], Attempt] = {}  # sent, not admitted: by organization, run, epoch
-        self._refusals: Counter[tuple[str, str]] = Counter()
+        self._tries: Counter[tuple[str, str]] = Counter()  # of runs that could not be sent
+        self._refusals: Counter[tuple[str, str]] = Counter()  # those for which time alone is no cure
         self._tasks: set[asyncio.Task[None]] = set()
         journal.on_change(self._changed)
 
@@ -107,20 +108,18 @@ class Dispatcher:
                 status = reply.fields.get("status")
                 raise BadGateway(f"The instance answered {status} and did not take the run", code="run_not_taken")
         except Problem as problem:
-            await self._refused(attempt, problem)
+            if place in self._places:  # else an instance has it: what becomes of it is that one's affair
+                await self._refused(attempt, problem)
         finally:
             self._free(place)
 
     async def _refused(self, attempt: Attempt, problem: Problem) -> None:
         run = (attempt.organization, attempt.run)
-        later = isinstance(problem, Unavailable | TooMany)
-        self._refusals[run] += 1
-        tries = self._refusals[run]
-        final = isinstance(problem, BadInput) or (not later and tries >= REFUSALS)
-        delay = min(FIRST_DELAY * 2.0 ** min(tries - 1, 10), LONGEST_DELAY)
+        delay = min(FIRST_DELAY * 2.0 ** min(self._tries[run], 10), LONGEST_DELAY)
+        self._tries[run] += 1
+        self._refusals[run] += not _passes(problem)
+        final = isinstance(problem, BadInput) or self._refusals[run] >= REFUSALS
         until = None if final else (self._journal.clock.now() + timedelta(seconds=delay)).timestamp()
-        if final:
-            del self._refusals[run]
         try:
             await self._journal.execute(NotSent(*run, attempt.epoch, problem, until))
         except Problem as error:  # the database; the run stays due
@@ -131,6 +130,7 @@ class Dispatcher:
             if run.wait_reason in (WaitReason.DISPATCH, WaitReason.RETRY):
                 self._due.set()
                 continue
+            self._tries.pop((run.organization, run.id), None)
             self._refusals.pop((run.organization, run.id), None)
             if run.running and self._places:
                 self._free((run.organization, run.id, run.epoch - 1))
@@ -138,3 +138,9 @@ class Dispatcher:
     def _free(self, place: tuple[str, str, int]) -> None:
         if self._places.pop(place, None) is not None:
             self._due.set()
+
+
+def _passes(problem: Problem) -> bool:
+    """Whether it is just "try again later". An instance that cannot start names what it failed with as the cause."""
+    cause = problem.extra.get("cause")
+    return isinstance(from_document(cause) if cause else problem, Unavailable | TooMany)

@@ -28,13 +28,14 @@ from control_api.store.keys import OrganizationKeys
 from control_api.store.partitions import events_of
 from control_api.store.payloads import INLINE_BYTES, PayloadWriter, read_payload
 from control_api.store.tables import identities, runs
-from orchestrator_runtime.contract.states import RunState
+from orchestrator_runtime.contract.states import RunState, StepKind
 
 OPEN_STATES = (RunState.PENDING, RunState.RUNNING, RunState.WAITING)
 RunKey = tuple[str, str]  # organization, run
 IdentityKey = tuple[str, str, str, str]  # organization, kind, agent, key
 
 
+STEP_KINDS = frozenset(StepKind)
 ENDS = frozenset({"run.succeeded", "run.failed", "run.cancelled", "step.succeeded", "step.failed"})
 
 
@@ -42,7 +43,7 @@ class Ended(NamedTuple):
     """A run or a step that has ended; of which agent, how, and for a run after how many seconds."""
 
     agent: str
-    what: str  # run, or the kind of the step
+    what: str  # run, or the kind of the step; `other` for one that we do not know
     state: str
     seconds: float
 
@@ -196,7 +197,9 @@ class Ledger:
         self.change(run)
         if kind in ENDS:
             what, _, state = kind.partition(".")
-            self._ended.append(Ended(run.agent, step_kind or what, state, self.now - run.created_at))
+            if what != "run":
+                what = step_kind if step_kind in STEP_KINDS else "other"
+            self._ended.append(Ended(run.agent, what, state, self.now - run.created_at))
 
     def content(self, run: Run, seq: int) -> bytes:
         """The payload of one event; empty if it has none."""

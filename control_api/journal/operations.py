@@ -32,6 +32,7 @@ class Later:
 
 
 Outcome: TypeAlias = Message | Later | None
+LATEST = 253402300800.0  # seconds since the epoch: the end of the year 9999
 INSTANCE_KINDS = ("step.", "output", "log")  # what events of an instance begin with
 
 
@@ -124,15 +125,20 @@ def checked_events(events: Any, blobs: int) -> list[Event]:
         raise BadInput("events is not a list", code="event_invalid")
     for event in events:
         known = isinstance(event, dict) and isinstance(event.get("kind"), str)
-        if not known or not event["kind"].startswith(INSTANCE_KINDS) or not isinstance(event.get("at"), int | float):
+        if not known or not event["kind"].startswith(INSTANCE_KINDS) or not _is_moment(event.get("at")):
             raise BadInput("An event has no kind that an instance may write, or no time", code="event_invalid")
-        texts = (event.get(name) for name in ("step", "parent", "name", "step_kind"))
+        texts = (event.get(name) for name in ("kind", "step", "parent", "name", "step_kind"))
         part = event.get("part")
-        if not all(text is None or isinstance(text, str) for text in texts) or not (
+        if not all(text is None or (isinstance(text, str) and "\0" not in text) for text in texts) or not (
             part is None or (isinstance(part, int) and 0 <= part < blobs)
         ):
             raise BadInput(f"An event {event['kind']} has a member of the wrong type", code="event_invalid")
     return cast("list[Event]", events)
+
+
+def _is_moment(at: Any) -> bool:
+    """Whether these seconds since the epoch are a time that a datetime can hold."""
+    return isinstance(at, int | float) and 0 <= at < LATEST
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ On SQLite this process is the only writer; PostgreSQL takes as many as there are
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,8 @@ ReadSession = NewType("ReadSession", Connection)
 """Sees a consistent state and can change nothing."""
 WriteSession = NewType("WriteSession", ReadSession)
 """May change things; only ever given to a function that `Database.write` or a lane runs."""
+
+logger = logging.getLogger("database")
 
 Result = TypeVar("Result")
 READERS = 4  # threads; SQLite reads scale with cores, and more would only fight for the interpreter
@@ -98,11 +101,17 @@ class Database:
         self._thread.start()
 
     async def read(self, work: Callable[[ReadSession], Result]) -> Result:
-        """Run `work` in a thread, in one read transaction."""
+        """Run `work` in a thread, in one read transaction.
+
+        Raises what `work` raised, or `Unavailable` (`storage_unavailable`) for an error of the database itself.
+        """
 
         def reading() -> Result:
-            with self._reader.connect() as connection:
-                return work(ReadSession(connection))
+            try:
+                with self._reader.connect() as connection:
+                    return work(ReadSession(connection))
+            except self._errors as error:
+                raise self._unavailable(error, "The database did not answer") from error
 
         return await self._loop.run_in_executor(self._readers, reading)
 
@@ -209,12 +218,13 @@ class Database:
                 return [self._unavailable(error)]
         return [outcome for item in items for outcome in self._execute(session, lane, [item])]
 
-    def _unavailable(self, error: Exception) -> Exception:
+    def _unavailable(self, error: Exception, detail: str = "The database did not take the change") -> Exception:
         """What callers get for an error of the database itself; anything else stays what it is."""
         if not isinstance(error, self._errors):
             return error
+        logger.error("%s: %s", detail, getattr(error, "orig", None) or error)  # without values: they are users'
         problem = Unavailable(
-            "The database did not take the change",
+            detail,
             code="storage_unavailable",
             hint="Nothing was lost that was acknowledged. Look at the server's log, and at the space left on the disk.",
         )

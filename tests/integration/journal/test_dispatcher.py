@@ -12,7 +12,7 @@ import pytest_asyncio
 from control_api.changes import run_topic
 from control_api.journal import dispatcher as dispatching
 from control_api.journal.dispatcher import Dispatcher
-from orchestrator_runtime.contract.errors import BadGateway, BadInput, Problem, Unavailable
+from orchestrator_runtime.contract.errors import AgentError, BadGateway, BadInput, Problem, Unavailable
 from tests.fakes.instances import FakeInstances
 from tests.integration.journal.world import REQUEST, World
 
@@ -127,6 +127,49 @@ async def test_what_no_repetition_mends_ends_as_failed(
     result = await journal.result("r-1")
     assert result.fields["state"] == "failed"
     assert result.fields["ending"]["problem"]["code"] == problem.code
+
+
+async def test_however_often_it_was_just_too_early_one_refusal_does_not_end_a_run(
+    journal: World, dispatcher: Dispatcher, instances: FakeInstances
+) -> None:
+    full = Unavailable("The disk is full", code="no_space")
+    cannot_start = Unavailable("No instance", code="instance_start_failed", cause=full.document())
+    await journal.submit("r-1")
+    problems: list[Problem] = [full, cannot_start] * dispatching.REFUSALS
+    for count, problem in enumerate([*problems, BadGateway("It exits", code="instance_lost")], start=2):
+        await dispatcher.look()
+        (await instances.sent.get()).refuse(problem)
+        await changed(journal, "r-1", count=count)
+        journal.clock.advance(60.0)
+    assert (await journal.row("r-1")).wait_reason == "dispatch"
+
+
+async def test_an_agent_that_cannot_start_by_its_own_fault_ends_the_run(
+    journal: World, dispatcher: Dispatcher, instances: FakeInstances
+) -> None:
+    fault = AgentError("no module named x", code="import_failed")
+    await journal.submit("r-1")
+    for refusal in range(dispatching.REFUSALS):
+        await dispatcher.look()
+        problem = Unavailable("No instance", code="instance_start_failed", cause=fault.document())
+        (await instances.sent.get()).refuse(problem)
+        await changed(journal, "r-1", count=refusal + 2)
+        journal.clock.advance(60.0)
+    assert (await journal.result("r-1")).fields["ending"]["problem"]["code"] == "instance_start_failed"
+
+
+async def test_a_sending_that_breaks_after_the_admission_changes_nothing(
+    journal: World, dispatcher: Dispatcher, instances: FakeInstances
+) -> None:
+    await journal.submit("r-1")
+    await dispatcher.look()
+    sending = await instances.sent.get()
+    instance = await journal.instance()
+    await instance.take("r-1")
+    sending.refuse(Unavailable("The gateway was lost", code="connection_lost"))
+    await dispatcher.close()
+    assert (await journal.row("r-1")).state == "running"
+    assert not dispatcher._tries
 
 
 async def test_one_agent_does_not_take_all_places(

@@ -83,3 +83,15 @@ async def test_an_old_epoch_is_fenced(journal: World) -> None:
         await first.end("r-1", epoch=1)
     await second.end("r-1", epoch=2, body=b"second")
     assert (await journal.result("r-1")).body == b"second"
+
+
+async def test_a_kind_of_step_that_nobody_knows_is_counted_as_other(journal: World) -> None:
+    """An instance may send any text, and each would be a series of its own."""
+    ended: list[tuple[str, str]] = []
+    journal.journal.on_end(lambda end: ended.append((end.what, end.state)))
+    instance = await journal.instance()
+    await instance.admit("r-1")
+    kinds = ("model", "run", "x" * 100, None)
+    await instance.append("r-1", 1, *({"kind": "step.succeeded", "at": 1.0, "step_kind": kind} for kind in kinds))
+    await instance.end("r-1")
+    assert ended == [("model", "succeeded"), *[("other", "succeeded")] * 3, ("run", "succeeded")]
