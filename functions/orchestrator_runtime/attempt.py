@@ -11,7 +11,6 @@ from typing import Any
 
 from orchestrator_runtime.contract.errors import PROBLEM_CONTENT_TYPE, AgentError, Problem, TimedOut, from_document
 from orchestrator_runtime.contract.journal import FENCED, Ending
-from orchestrator_runtime.contract.states import RunState
 from orchestrator_runtime.frameworks.adapter import Agent, Answer, Call, Input
 from orchestrator_runtime.frameworks.current import running
 from orchestrator_runtime.frameworks.entrypoint import describe
@@ -178,16 +177,17 @@ class Attempt:
         if self._stopped == FENCED:
             return ELSEWHERE
         try:
-            state = await self._end(outcome)
+            taken = await self._end(outcome)
         except Problem as problem:
             if problem.code == FENCED:
                 return ELSEWHERE
             if outcome.problem is not None:  # even that cannot be recorded: the lease ends, and another attempt begins
                 return ELSEWHERE
             return await self._commit(Outcome(problem=problem))  # an answer that the journal does not take
-        return ELSEWHERE if state == RunState.WAITING else outcome
+        return outcome if taken else ELSEWHERE
 
-    async def _end(self, outcome: Outcome) -> str:
+    async def _end(self, outcome: Outcome) -> bool:
+        """Whether that is now how the run ended. Else there will be another attempt, or it was ended without us."""
         problem, answer = outcome.problem, outcome.answer
         if problem is None:
             assert answer is not None
@@ -200,8 +200,8 @@ class Attempt:
                 "retryable": not 400 <= problem.status < 500 or problem.status == 429,
             }
         if answer is None:
-            return await self.journal.end(ending, b"")
+            return await self.journal.end(ending, b"") == ending["state"]
         ending["content_type"] = writable(answer.content_type)
         if answer.headers:
             ending["headers"] = {writable(name): writable(value) for name, value in answer.headers.items()}
-        return await self.journal.end(ending, answer.body)
+        return await self.journal.end(ending, answer.body) == ending["state"]

@@ -29,6 +29,7 @@ from orchestrator_runtime.telemetry import RunTrace
 
 DELAYS = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)  # seconds between attempts to connect; the last one repeats
 AT_ONCE = 500  # events in one batch
+BYTES_AT_ONCE = 16 * 1024 * 1024  # of their contents; a batch has at least one event
 ERROR_TEXT = 4000  # characters of an error's message that are kept
 
 
@@ -270,13 +271,24 @@ class RunJournal:
         """Send batches until nothing is left; ends by itself."""
         try:
             while True:
-                with self._lock:
-                    entries, self._queue = self._queue[:AT_ONCE], self._queue[AT_ONCE:]
+                entries = self._take()
                 if not entries:
                     return
                 await self._append(entries)
         finally:
             self._writer = None
+
+    def _take(self) -> list[_Entry]:
+        """The next batch."""
+        with self._lock:
+            count = size = 0
+            for entry in self._queue[:AT_ONCE]:
+                size += len(entry.content or b"")
+                if count and size > BYTES_AT_ONCE:
+                    break
+                count += 1
+            entries, self._queue = self._queue[:count], self._queue[count:]
+        return entries
 
     async def _append(self, entries: list[_Entry]) -> None:
         if self._broken is None:

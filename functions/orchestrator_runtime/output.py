@@ -33,9 +33,10 @@ class RunOutput:
         run = active.run.run if active is not None else ""
         with self._lock:
             *lines, rest = (self._begun.pop(run, "") + text).split("\n")
-            while len(rest) > LONGEST:
-                lines.append(rest[:LONGEST])
-                rest = rest[LONGEST:]
+            if len(rest) > LONGEST:
+                whole = len(rest) - len(rest) % LONGEST
+                lines.append(rest[:whole])
+                rest = rest[whole:]
             if rest:
                 self._begun[run] = rest
             for line in lines:
@@ -56,8 +57,9 @@ class RunOutput:
                 self._write_line(run, rest)
 
     def _write_line(self, run: str, line: str) -> None:
+        line = self._redact(line)  # before it is cut: half a secret would not be found
         for start in range(0, max(len(line), 1), LONGEST):
-            piece = self._redact(line[start : start + LONGEST])
+            piece = line[start : start + LONGEST]
             if run:
                 record = {"at": round(time.time(), 6), "run": run, "stream": self._name, "line": piece}
                 piece = json.dumps(record, ensure_ascii=False, separators=(",", ":"))

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
-from orchestrator_runtime.contract.errors import BadInput, Problem, Unavailable, from_document
+from orchestrator_runtime.contract.errors import BadInput, Problem, TooLarge, Unavailable, from_document
 
 LENGTHS = struct.Struct("!II")
 MAX_HEADER_BYTES = 16 * 1024 * 1024
@@ -55,8 +55,11 @@ _to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  #
 
 
 def encode(header: Header, body: bytes = b"") -> bytes:
-    """One frame as bytes."""
+    """One frame as bytes. Raises `TooLarge` (`frame_too_large`) for one that the other end would not take."""
     text = _to_json(header).encode()
+    for part, size, limit in (("header", len(text), MAX_HEADER_BYTES), ("body", len(body), MAX_BODY_BYTES)):
+        if size > limit:
+            raise TooLarge(f"The {part} of a message has {size} bytes; {limit} are allowed", code="frame_too_large")
     return LENGTHS.pack(len(text), len(body)) + text + body
 
 
@@ -147,14 +150,17 @@ class Peer(asyncio.Protocol):
         return await self.start_call(operation, fields, body)
 
     def start_call(self, operation: str, fields: Header | None = None, body: bytes = b"") -> asyncio.Future[Message]:
-        """Like `call`, without a coroutine: the request leaves with this turn of the loop."""
+        """Like `call`, without a coroutine: the request leaves with this turn of the loop.
+
+        Raises `TooLarge` (`frame_too_large`) at once.
+        """
         future: asyncio.Future[Message] = self._loop.create_future()
         if self._transport is None:
             future.set_exception(Unavailable("The connection is closed", code="connection_lost"))
             return future
         self._last_id += 1
-        self._calls[self._last_id] = future
         self._send({**(fields or {}), "id": self._last_id, "op": operation}, body)
+        self._calls[self._last_id] = future
         return future
 
     def notify(self, operation: str, fields: Header | None = None, body: bytes = b"") -> None:
@@ -218,8 +224,12 @@ class Peer(asyncio.Protocol):
             self._loop.call_exception_handler({"message": "A handler failed", "exception": error})
 
     def _reply(self, identity: int | None, reply: Message) -> None:
-        if identity is not None:
+        if identity is None:
+            return
+        try:
             self._send({**reply.fields, "re": identity}, reply.body)
+        except TooLarge as problem:  # or the other end would wait for ever
+            self._refuse(identity, problem)
 
     def _refuse(self, identity: int | None, problem: Problem) -> None:
         if identity is not None:

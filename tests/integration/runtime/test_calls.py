@@ -317,6 +317,19 @@ async def test_an_attempt_that_lost_its_run_breaks_the_connection_and_says_nothi
         assert world.only_run().ending is None
 
 
+async def test_an_answer_that_comes_after_the_run_was_ended_otherwise_is_not_given() -> None:
+    """Its time was over, say, and nobody waited for code that does not look: the journal has another answer."""
+
+    def handle(given: Any, run: Run) -> str:
+        kept = world.only_run()
+        kept.state, kept.ending = "failed", {"state": "failed", "status": 504}
+        return "too late"
+
+    async with create_world(handle) as world:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await world.call(1)
+
+
 async def test_a_dispatched_attempt_that_lost_its_run_says_so_quietly() -> None:
     async with create_world(lambda given, run: world.journal.lose(run.id)) as world:
         world.journal.submit("r-1", b"1")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator_runtime import journal as module
-from orchestrator_runtime.contract.errors import BadInput, Conflict, Unavailable
+from orchestrator_runtime.contract import wire
+from orchestrator_runtime.contract.errors import BadInput, Conflict, TooLarge, Unavailable
 from orchestrator_runtime.contract.states import StepKind
 from orchestrator_runtime.journal import JournalClient, RunJournal
 from tests.fakes.journal_server import FakeJournal
@@ -161,3 +162,37 @@ async def test_a_fresh_token_that_is_refused_leaves_the_connection_as_it_was() -
         await world.admit("r-1")
         await world.client.renew("bad")
         assert (await world.admit("r-2")).attempt == 1
+
+
+async def test_what_is_too_large_for_the_protocol_is_refused_here_and_costs_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wire, "MAX_BODY_BYTES", 1000)
+    async with connected() as world:
+        run, other = await world.admit(), await world.admit("r-2")
+        with pytest.raises(TooLarge):
+            await run.start_step("one", StepKind.TOOL, input=b"x" * 1001).succeed()
+        with pytest.raises(TooLarge):
+            await run.end({"state": "succeeded", "status": 200}, b"x" * 1001)
+        assert await other.end({"state": "succeeded", "status": 200}, b"x" * 1000) == "succeeded"
+        assert world.journal.received.count("hello") == 1
+
+
+async def test_a_reply_that_is_too_large_is_a_problem_for_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected() as world:
+        run = await world.admit()
+        await run.journal("session.put", {"session": "s"}, b"x" * 1001)
+        monkeypatch.setattr(wire, "MAX_BODY_BYTES", 1000)
+        with pytest.raises(TooLarge):
+            await run.journal("session.get", {"session": "s"})
+
+
+async def test_a_batch_ends_where_it_would_become_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BYTES_AT_ONCE", 1000)
+    async with connected() as world:
+        run = await world.admit()
+        for _ in range(5):
+            run.start_step("one", StepKind.TOOL, input=b"x" * 500)
+        await run.end({"state": "succeeded", "status": 200}, b"")
+        assert world.journal.received.count("append") == 3
+        assert len(world.journal.runs["r-1"].events) == 5

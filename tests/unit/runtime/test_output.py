@@ -40,6 +40,20 @@ def test_a_line_that_is_too_long_becomes_several() -> None:
     assert [len(line) for line in stream.getvalue().splitlines()] == [LONGEST, LONGEST, 1, LONGEST]
 
 
+def test_a_secret_is_hidden_where_a_long_line_is_cut() -> None:
+    stream = io.StringIO()
+    RunOutput(stream, "stdout", redact=create_redactor([SECRET])).write("x" * (LONGEST - 5) + SECRET + "\n")
+    assert SECRET[:5] not in stream.getvalue()
+
+
+def test_much_without_a_line_break_is_cut_in_one_go() -> None:
+    stream = io.StringIO()
+    pieces: list[str] = []
+    RunOutput(stream, "stdout", redact=lambda text: pieces.append(text) or text).write("x" * (9 * LONGEST + 1))  # type: ignore[func-returns-value]
+    assert [len(piece) for piece in pieces] == [9 * LONGEST]
+    assert [len(line) for line in stream.getvalue().splitlines()] == [LONGEST] * 9
+
+
 SECRET = 'pass"wörd/ with spaces'
 
 
