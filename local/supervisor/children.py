@@ -79,13 +79,18 @@ class Child:
         except TimeoutError:  # the pause is over and nobody asked us to stop
             return
 
+    def terminate(self) -> None:
+        """Ask the process to end; it is not started again."""
+        self._stopping.set()
+        if self.process is not None and self.process.returncode is None:
+            self.process.terminate()
+
     async def stop(self, *, grace: float) -> None:
         """Ask the process to end, and kill it after `grace` seconds."""
-        self._stopping.set()
+        self.terminate()
         process = self.process
         if process is None or process.returncode is not None:
             return
-        process.terminate()
         try:
             await asyncio.wait_for(process.wait(), grace)
         except TimeoutError:  # it did not drain in time

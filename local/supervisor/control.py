@@ -22,6 +22,7 @@ class Control:
         self.instances: Instances | None = None
         self.on_gateway: Callable[[], None] = lambda: None
         self._subscribers: set[Peer] = set()
+        self._stopping: set[asyncio.Future[None]] = set()
         self._server: Peer | None = None
         self._server_there = asyncio.Event()
         self._gateway_there = asyncio.Event()
@@ -135,7 +136,11 @@ class Control:
         return Message(instance.info())
 
     async def _stop(self, peer: Peer, message: Message) -> Message:
-        await self._all().stop(str(message.fields["instance"]), grace=float(message.fields.get("grace", 0)))
+        stopping = self._all().stop(str(message.fields["instance"]), grace=float(message.fields.get("grace", 0)))
+        task = asyncio.ensure_future(stopping)
+        self._stopping.add(task)  # it goes on when whoever asked has died: nobody else would ask again
+        task.add_done_callback(self._stopping.discard)
+        await asyncio.shield(task)
         return Message()
 
     async def _warm_zygote(self, peer: Peer, message: Message) -> Message:

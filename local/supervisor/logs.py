@@ -20,16 +20,20 @@ from domain.home import Home
 MAX_LINE_BYTES = 64 * 1024
 MAX_FILE_BYTES = 16 * 1024 * 1024
 READ_BYTES = 64 * 1024
+MOST_OPEN = 256  # files
 PLATFORM_FIELDS = frozenset({"at", "run", "stream", "line"})
 
 
 class RevisionLog:
-    """The log file of one revision; at `MAX_FILE_BYTES` it becomes FILE.1, and the former FILE.1 goes."""
+    """The log file of one revision; at `MAX_FILE_BYTES` it becomes FILE.1, and the former FILE.1 goes.
+
+    Closed, it is opened again by the next line.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file: BinaryIO = self._open()
+        self._file: BinaryIO | None = None
 
     def _open(self) -> BinaryIO:
         return os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab", buffering=0)
@@ -37,14 +41,18 @@ class RevisionLog:
     def write(self, record: dict[str, Any]) -> None:
         # A full disk loses log lines, never a run: what an agent prints is not worth stopping it for.
         with contextlib.suppress(OSError):
+            if self._file is None:
+                self._file = self._open()
             self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             if self._file.tell() > MAX_FILE_BYTES:
-                self._file.close()
+                self.close()
                 self._path.replace(self._path.with_name(self._path.name + ".1"))
                 self._file = self._open()
 
     def close(self) -> None:
-        self._file.close()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 class OutputReader:
@@ -120,7 +128,7 @@ def _own_record(line: bytes) -> dict[str, Any] | None:
 
 
 class RevisionLogs:
-    """The open log files, one per revision. They are few, and stay open."""
+    """The log files, one per revision. Every deployment makes a revision: only those used last stay open."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -128,9 +136,11 @@ class RevisionLogs:
 
     def of(self, organization: str, revision: str) -> RevisionLog:
         key = (organization, revision)
-        if key not in self._logs:
-            self._logs[key] = RevisionLog(self._home.log(organization, revision))
-        return self._logs[key]
+        log = self._logs.pop(key, None) or RevisionLog(self._home.log(organization, revision))
+        self._logs[key] = log
+        if len(self._logs) > MOST_OPEN:
+            self._logs.pop(next(iter(self._logs))).close()
+        return log
 
 
 LogFor = Callable[[str, str], RevisionLog]

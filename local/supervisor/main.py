@@ -135,6 +135,9 @@ class Supervisor:
             ]
             await self._stop.wait()
             logger.info("stopping")
+            # Whoever comes now is refused; what has come is answered while the instances are still there.
+            gateway_listening.close()
+            gateway.terminate()
             await instances.stop_all(grace=STOP_GRACE)
             await gateway.stop(grace=CHILD_GRACE)
             await server.stop(grace=CHILD_GRACE)

@@ -14,6 +14,7 @@ import pytest
 from local.sandbox.watchdog import process_tree
 from orchestrator_runtime.contract.errors import BadInput, Problem
 from orchestrator_runtime.contract.instance import Limits
+from orchestrator_runtime.contract.wire import connect
 from tests.integration.sandbox.cells import ORGANIZATION, PATIENCE, Cell, Ended, Keeper, Supervisor
 
 
@@ -237,3 +238,13 @@ async def test_a_program_that_cannot_be_started_is_said(supervisor: Supervisor) 
         await run(supervisor, build("/usr/bin/no-such-program"))
     assert caught.value.code == "sandbox_failed"
     assert "No such file" in caught.value.detail
+
+
+async def test_a_stop_goes_on_when_whoever_asked_for_it_has_died(supervisor: Supervisor, jail: Keeper) -> None:
+    cell = await supervisor.start(entrypoint="agent:stubborn")
+    gateway = await connect(str(jail.home.supervisor_socket), {})
+    asked = gateway.start_call("instance.stop", {"instance": cell.id, "grace": 0.2})
+    asked.add_done_callback(lambda done: done.exception())
+    await gateway.call("instance.list")  # the stop was begun before this was answered
+    gateway.close()
+    assert (await cell.ending())["reason"] == "stopped"

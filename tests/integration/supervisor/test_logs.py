@@ -112,7 +112,25 @@ def test_logs_are_private_and_opened_once_per_revision(tmp_path: Path) -> None:
     first = opened.of("org-1", "a-00001")
     assert opened.of("org-1", "a-00001") is first
     assert opened.of("org-1", "a-00002") is not first
+    first.write({"line": "one"})
     path = Home(tmp_path).log("org-1", "a-00001")
     assert path.stat().st_mode & 0o777 == 0o600
     first.close()
     opened.of("org-1", "a-00002").close()
+
+
+def test_only_the_logs_that_were_used_last_are_open_and_none_loses_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MOST_OPEN", 2)
+    kept = RevisionLogs(Home(tmp_path))
+    used = [kept.of("org", f"one-{number}") for number in range(4)]
+    for log in used:
+        log.write({"line": "a"})
+    again = [kept.of("org", f"one-{number}") for number in range(4)]
+    for log in (*used, *again):
+        log.write({"line": "b"})
+    for number in range(4):
+        assert Home(tmp_path).log("org", f"one-{number}").read_bytes().count(b"\n") == 3
+    for log in (*used, *again):
+        log.close()

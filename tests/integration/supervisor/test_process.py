@@ -149,6 +149,26 @@ def test_asked_to_end_it_ends_with_everything_below_it(folder: Path, number: sig
         assert platform.home.supervisor_pid.read_text() == ""
 
 
+def test_while_it_ends_new_callers_are_refused_and_what_has_come_may_finish(folder: Path) -> None:
+    with running(folder) as platform:
+        host, _, port = platform.address.removeprefix("http://").partition(":")
+
+        def refused() -> bool:
+            try:
+                socket.create_connection((host, int(port)), PATIENCE).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        with socket.create_connection((host, int(port)), PATIENCE) as call:
+            call.sendall(b"POST /api/v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhe")
+            assert platform.healthy()  # so the gateway has read what came before
+            platform.process.terminate()
+            eventually(refused)
+            assert platform.process.poll() is None
+        assert platform.process.wait(PATIENCE) == 0
+
+
 def test_if_it_is_killed_nothing_below_it_stays(folder: Path) -> None:
     with running(folder) as platform:
         below = set(process_tree(platform.process.pid)) - {platform.process.pid}
