@@ -189,6 +189,7 @@ class Server:
             await self.reconciler.restored()  # else the gateway's first routes would lack agents that it then denies
             tasks.create_task(self.platform.serve(sockets.control, sockets.supervisor))
             tasks.create_task(self.dispatcher.run())
+            await self.platform.supervisor.peer()  # it has said who lives: their leases did not end with the server
             tasks.create_task(self.sweeper.run())
 
     async def close(self) -> None:

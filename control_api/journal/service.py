@@ -98,8 +98,10 @@ class Journal:
         await self.execute(LoseInstances(frozenset(instances), why))
 
     async def instances_alive(self, instances: Iterable[str]) -> None:
-        """These are all instances that there are: what any other one had is lost."""
-        await self.execute(LoseInstances(frozenset(instances), "it was gone when the server came back", alive=True))
+        """These are all instances that there are: they keep what they have, what any other one had is lost."""
+        living = frozenset(instances)
+        lost = self.execute(LoseInstances(living, "it was gone when the server came back", alive=True))
+        await asyncio.gather(self.execute(Renew(living)), lost)
 
     async def renew(self, instances: Iterable[str]) -> None:
         """These instances live; their leases are extended."""

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
+from control_api.journal import lifecycle
 from control_api.store.partitions import payloads_of
 from orchestrator_runtime.contract.errors import Conflict, Problem
-from tests.integration.journal.world import World
+from tests.integration.journal.world import World, sweep
 
 
 async def test_a_running_run_goes_on_after_a_restart_of_the_server(journal: World) -> None:
@@ -21,6 +22,17 @@ async def test_a_running_run_goes_on_after_a_restart_of_the_server(journal: Worl
     assert (await again.append("r-1", 1, {"kind": "log", "at": 1.0})).fields["seq"] == 2
     assert (await again.end("r-1", body=b"out")).fields["state"] == "succeeded"
     assert (await journal.result("r-1")).body == b"out"
+
+
+async def test_a_server_that_was_away_for_longer_than_a_lease_takes_no_run_from_an_instance_that_lives(
+    journal: World,
+) -> None:
+    await (await journal.instance("i-1")).admit("r-1")
+    await journal.restart()
+    journal.clock.advance(2 * lifecycle.LEASE)
+    await journal.journal.instances_alive(["i-1"])
+    assert await sweep(journal) == []
+    assert (await journal.row("r-1")).state == "running"
 
 
 async def test_instances_that_are_not_there_after_a_restart_have_lost_their_runs(journal: World) -> None:
