@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -38,6 +39,7 @@ LEASE_RENEWAL = 5.0  # seconds; a lease lasts three of them
 TOKEN_RENEWAL = 60.0
 STOP_GRACE = 10.0  # what instances get when everything ends
 CHILD_GRACE = 5.0
+OPEN_FILES = 65536  # a call in progress takes two of the gateway's; most systems allow a program 1024 unless it asks
 
 
 class Supervisor:
@@ -184,6 +186,14 @@ def lock(home: Home) -> int:
     return held
 
 
+def allow_open_files() -> None:
+    """Let this process, and what it starts, open as many files as the system's administrator lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def serve(home: Home, *, port: int, ready: int | None) -> None:
     supervisor = Supervisor(home, port=port, ready=ready, environ=os.environ, clock=SystemClock())
     loop = asyncio.get_running_loop()
@@ -206,6 +216,7 @@ def main() -> None:
     except Problem as problem:
         sys.exit(f"{problem.detail} ({problem.code}). {problem.hint}")
     try:
+        allow_open_files()
         prepare_supervisor()
         asyncio.run(serve(home, port=arguments.port, ready=arguments.ready_fd))
     except Problem as problem:

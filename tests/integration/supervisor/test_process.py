@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -100,6 +101,18 @@ def test_it_says_where_it_serves_once_server_and_gateway_do(folder: Path) -> Non
         assert platform.home.address.read_text().strip() == platform.address
         assert platform.healthy()
         assert platform.home.supervisor_pid.read_text() == f"{platform.process.pid}\n"
+
+
+def test_it_may_open_more_files_than_a_shell_allows(folder: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        with running(folder) as platform:
+            gateway = platform.child("local.gateway")
+            assert gateway is not None
+            assert resource.prlimit(gateway, resource.RLIMIT_NOFILE)[0] == min(hard, 65536)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_second_start_is_refused_and_changes_nothing(folder: Path) -> None:
