@@ -11,7 +11,7 @@ from typing import Any
 from control_api.journal.ledger import Ledger, dumps
 from control_api.journal.policies import Policy
 from control_api.journal.records import Run
-from orchestrator_runtime.contract.errors import BadGateway, Problem, TimedOut
+from orchestrator_runtime.contract.errors import BadGateway, Cancelled, Problem, TimedOut
 from orchestrator_runtime.contract.journal import Ending
 from orchestrator_runtime.contract.states import (
     RUN_TRANSITIONS,
@@ -140,7 +140,7 @@ def failed(problem: Problem) -> Ending:
 
 def cancel(ledger: Ledger, run: Run) -> None:
     """End the run as cancelled, whatever it was doing."""
-    problem = Problem("The run was cancelled", code="cancelled", hint="Start it again with a new call.")
+    problem = Cancelled("The run was cancelled", code="cancelled", hint="Start it again with a new call.")
     finish(ledger, run, {"state": "cancelled", "status": 499, "problem": problem.document()})
 
 

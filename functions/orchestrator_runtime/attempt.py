@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from orchestrator_runtime.contract.errors import PROBLEM_CONTENT_TYPE, AgentError, Problem, TimedOut, from_document
+from orchestrator_runtime.contract.errors import (
+    PROBLEM_CONTENT_TYPE,
+    AgentError,
+    Cancelled,
+    Problem,
+    TimedOut,
+    from_document,
+)
 from orchestrator_runtime.contract.journal import FENCED, Ending
 from orchestrator_runtime.frameworks.adapter import Agent, Answer, Call, Input
 from orchestrator_runtime.frameworks.current import running
@@ -20,13 +27,6 @@ from orchestrator_runtime.telemetry import RunTrace
 Emit = Callable[[str, Any], Awaitable[None]]
 CANCELLED = "cancelled"
 TIMED_OUT = "run_timed_out"
-
-
-class Cancelled(Problem):
-    """Somebody wanted the run to stop. The status is what servers log for a caller that has gone."""
-
-    status = 499
-    title = "Cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +95,11 @@ class Attempt:
         """End the agent's work at its next chance: CANCELLED, TIMED_OUT or FENCED."""
         if self._task is None or self._task.done() or self._stopped == FENCED:
             return
-        if self._last_chance is None:
-            loop = asyncio.get_running_loop()
-            self._last_chance = loop.call_later(self._grace, self._on_stuck, self.journal.run)
         self._stopped = why if why == FENCED else self._stopped or why
+        if self._last_chance is not None:  # told once: a second cancel would cut short the wait for a thread
+            return
+        loop = asyncio.get_running_loop()
+        self._last_chance = loop.call_later(self._grace, self._on_stuck, self.journal.run)
         self.journal.cancelled = True
         self._task.cancel()
 

@@ -9,6 +9,7 @@
     ├── NotFound          404
     ├── Conflict          409
     ├── TooMany           429
+    ├── Cancelled         499  somebody wanted the run to stop
     ├── AgentError        500  the agent's own code failed
     ├── BadGateway        502  an instance answered nonsense, or went away
     ├── Unavailable       503  try again
@@ -96,6 +97,13 @@ class TooMany(Problem):
     title = "Too many"
 
 
+class Cancelled(Problem):
+    """The status is what servers log for a caller that has gone."""
+
+    status = 499
+    title = "Cancelled"
+
+
 class AgentError(Problem):
     status = 500
     title = "The agent failed"
@@ -127,6 +135,7 @@ BY_STATUS: dict[int, type[Problem]] = {
         NotFound,
         Conflict,
         TooMany,
+        Cancelled,
         AgentError,
         BadGateway,
         Unavailable,

@@ -477,6 +477,26 @@ async def test_code_that_does_not_stop_costs_its_instance() -> None:
         assert (await answer).json()["code"] == "cancelled"
 
 
+async def test_a_second_cancel_does_not_give_up_the_wait_for_code_that_goes_on() -> None:
+    go_on = threading.Event()
+    began = threading.Event()
+
+    def handle(given: Any) -> Any:
+        began.set()
+        go_on.wait()
+
+    async with create_world(handle, grace=0.01) as world:
+        answer = asyncio.ensure_future(world.call(1, orchestrator_run_id="r-1"))
+        await asyncio.to_thread(began.wait)
+        world.journal.cancel("r-1")
+        world.journal.cancel("r-1")
+        while not world.stuck:
+            await asyncio.sleep(0)
+        assert (world.stuck, world.only_run().state) == (["r-1"], "running")
+        go_on.set()
+        assert (await answer).json()["code"] == "cancelled"
+
+
 async def test_a_caller_that_goes_away_ends_nothing() -> None:
     go_on = asyncio.Event()
 
