@@ -123,7 +123,9 @@ class Connection:
                 await self._forward(head)
         except Problem as problem:
             self._note(problem)
-            self._writer.write(problem_answer(problem, correlation=uuid7(), close=True))
+            # HTTP clients show of a proxy's refusal only the first line: so that says what happened and what to do
+            phrase = f"{problem.detail}. {problem.hint}".removesuffix(" ")
+            self._writer.write(problem_answer(problem, correlation=uuid7(), close=True, phrase=phrase))
             await self._writer.drain()
 
     async def _connect(self, head: bytes) -> None:

@@ -115,14 +115,22 @@ def chunk(data: bytes) -> bytes:
 
 
 def answer(
-    status: int, body: bytes, *, content_type: str, fields: Iterable[tuple[str, str]] = (), close: bool = False
+    status: int,
+    body: bytes,
+    *,
+    content_type: str,
+    fields: Iterable[tuple[str, str]] = (),
+    close: bool = False,
+    phrase: str = "",
 ) -> bytes:
-    """A whole answer of our own."""
+    """A whole answer of our own; `phrase` stands in its first line in place of the usual one."""
     lines = [f"content-type: {content_type}", f"content-length: {len(body)}", f"date: {formatdate(usegmt=True)}"]
     lines += [f"{name}: {one_line(value)}" for name, value in fields]
     if close:
         lines.append("connection: close")
     head = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    if phrase:
+        head = b"HTTP/1.1 %d %b\r\n" % (status, one_line(phrase).encode("ascii", "replace"))
     return b"".join((head, "\r\n".join(lines).encode("latin-1", "replace"), b"\r\n\r\n", body))
 
 
@@ -131,7 +139,7 @@ def one_line(value: str) -> str:
     return value.replace("\r", " ").replace("\n", " ").replace("\0", " ")
 
 
-def problem_answer(problem: Problem, *, correlation: str, close: bool = False) -> bytes:
+def problem_answer(problem: Problem, *, correlation: str, close: bool = False, phrase: str = "") -> bytes:
     """A problem document (RFC 9457). What can be tried again says when."""
     fields = [(headers.CORRELATION_ID, correlation)]
     if problem.status == 503:
@@ -139,4 +147,4 @@ def problem_answer(problem: Problem, *, correlation: str, close: bool = False) -
     if problem.status == 401:
         fields.append(("www-authenticate", 'Bearer realm="orchestrator"'))
     body = json.dumps(problem.document(), ensure_ascii=False).encode()
-    return answer(problem.status, body, content_type=PROBLEM_CONTENT_TYPE, fields=fields, close=close)
+    return answer(problem.status, body, content_type=PROBLEM_CONTENT_TYPE, fields=fields, close=close, phrase=phrase)

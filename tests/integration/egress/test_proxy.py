@@ -86,6 +86,16 @@ async def test_a_name_that_points_inside_is_refused() -> None:
         assert out.traffic.refused == 1
 
 
+async def test_a_refusal_says_in_its_first_line_why_because_clients_show_no_more() -> None:
+    async with create_way_out() as out:
+        out.names.answers["inside.test"] = [["10.0.0.7"]]
+        first, _, _ = (await out.ask(connect("inside.test:443"))).partition(b"\r\n")
+        assert first == (
+            b"HTTP/1.1 403 The connection to inside.test:443 is refused: 10.0.0.7 is a private network. "
+            b"The operator may allow it with ORCHESTRATOR_EGRESS_ALLOW=inside.test:443."
+        )
+
+
 async def test_one_private_address_among_public_ones_is_refused() -> None:
     async with create_way_out() as out:
         out.names.answers["mixed.test"] = [["93.184.216.34", "169.254.169.254"]]
