@@ -28,7 +28,8 @@ from orchestrator_runtime.contract.errors import (
     Unprocessable,
 )
 
-BROWSER_CHALLENGE = 'Bearer, Basic realm="Orchestrator: any name, the token as password"'
+BROWSER_CHALLENGE = 'Basic realm="Orchestrator: any name, the token as password", Bearer'
+"""Basic first: browsers made of Chromium read only the first challenge of a line, and ask nobody for a Bearer token."""
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:

@@ -61,7 +61,7 @@ async def test_nobody_gets_in_without_a_credential_or_without_the_permission(nam
         refused = await nobody.request(method, path)
         forbidden = await weak.request(method, path)
     assert (refused.status_code, refused.json()["code"]) == (401, "no_credential")
-    assert refused.headers["www-authenticate"].startswith("Bearer")
+    assert refused.headers["www-authenticate"].endswith("Bearer")
     assert (forbidden.status_code, forbidden.json()["code"]) == (403, "not_allowed")
 
 
@@ -77,6 +77,12 @@ async def test_a_browser_may_sign_in_to_the_documentation_and_only_there(path: s
     async with client(basic) as browser:
         assert (await browser.get(path)).status_code == 200
         assert (await browser.get("/api/v1/agents")).status_code == 401
+
+
+async def test_the_documentation_asks_a_browser_for_a_password_first() -> None:
+    async with client() as browser:
+        answer = await browser.get("/api/v1/docs")
+    assert answer.headers["www-authenticate"].startswith('Basic realm="')
 
 
 @pytest.mark.parametrize("header", ["Basic !!!", "Basic " + base64.b64encode(b"\xff").decode(), "Bearer", "Digest x"])
