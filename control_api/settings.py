@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from domain.home import Home
 from orchestrator_runtime.contract.errors import BadInput
@@ -25,6 +25,16 @@ def _words(value: Any) -> Any:
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 """Separated by commas or spaces."""
+
+
+def _database(url: str) -> str:
+    if url.partition("://")[0] not in DATABASES:
+        raise ValueError(f"a database's URL begins with {' or '.join(f'{name}://' for name in DATABASES)}")
+    return url
+
+
+DATABASES = ("sqlite", "postgresql+psycopg")
+DatabaseUrl = Annotated[str, AfterValidator(_database)]
 
 
 class Group(BaseModel):
@@ -72,7 +82,7 @@ class Deployments(Group):
 
 class Settings(Group):
     home: Path = Field(description="The home folder; everything that must survive is in it.")
-    database: str | None = Field(
+    database: DatabaseUrl | None = Field(
         None,
         description="SQLAlchemy URL (sqlite or postgresql+psycopg); by default the SQLite file in the home folder.",
     )

@@ -39,8 +39,17 @@ def up(cli: Cli, port: int, upgrade: bool) -> None:
         address = _address(home)
         cli.terminal.data(_state(home, changed=False), f"Already running at {address}; nothing changed")
         return
+    from control_api.settings import read_settings  # pydantic is slow to import, and only a start needs it
+
+    read_settings(cli.environ)  # a wrong one is refused here by name: a server that ends is only started again
     cli.terminal.note("Starting …", dim=True)
-    address = process.start(home, port=port, environ=cli.environ)
+    log = process.log_file(home)
+    address = process.start(
+        home,
+        port=port,
+        environ=cli.environ,
+        waiting=lambda seconds: cli.terminal.note(f"Still starting after {seconds:.0f} s; {log} says what it does"),
+    )
     if port and urlsplit(address).port != port:
         cli.terminal.note(f"Port {port} is taken by another program, so another one was chosen")
     cli.terminal.data(_state(home, changed=True), f"Running at {address}")

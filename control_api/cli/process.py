@@ -21,6 +21,7 @@ from domain.home import Home
 from orchestrator_runtime.contract.errors import Conflict, Unavailable
 
 START_TIMEOUT = 120.0  # seconds; a start after an upgrade backs up and migrates the database first
+LONG = 10.0  # seconds of a start after which a person wants to hear something
 STOP_TIMEOUT = 60.0
 STOP_POLL = 0.05
 LOG_LINES_SHOWN = 20
@@ -48,8 +49,10 @@ def log_file(home: Home) -> Path:
     return home.root / "platform.log"
 
 
-def start(home: Home, *, port: int, environ: Mapping[str, str]) -> str:
+def start(home: Home, *, port: int, environ: Mapping[str, str], waiting: Callable[[float], None]) -> str:
     """Start the platform in the background; returns its address once server and gateway serve.
+
+    `waiting(seconds)` is called again and again while that takes long.
 
     Raises `Unavailable` (`start_failed`) with the last lines that it logged, and ends it, if it exits or does not serve
     in time.
@@ -69,7 +72,7 @@ def start(home: Home, *, port: int, environ: Mapping[str, str]) -> str:
         )
     os.close(writing)
     try:
-        address = _read_line(reading, START_TIMEOUT)
+        address = _read_line(reading, START_TIMEOUT, waiting)
     finally:
         os.close(reading)
     if not address:
@@ -130,12 +133,16 @@ def last_lines(path: Path, count: int = LOG_LINES_SHOWN) -> str:
         return ""
 
 
-def _read_line(descriptor: int, timeout: float) -> str:
+def _read_line(descriptor: int, timeout: float, waiting: Callable[[float], None]) -> str:
     """The line that comes within `timeout` seconds; empty if the other end closed first or the time is over."""
-    end = time.monotonic() + timeout
+    began = time.monotonic()
     text = b""
     while not text.endswith(b"\n"):
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
+        left = began + timeout - time.monotonic()
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, min(left, LONG)))
+        if not ready and left > LONG:
+            waiting(time.monotonic() - began)
+            continue
         chunk = os.read(descriptor, 4096) if ready else b""
         if not chunk:
             return ""

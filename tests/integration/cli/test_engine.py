@@ -85,6 +85,25 @@ def test_a_start_that_fails_shows_the_end_of_the_log(cli: Cli, monkeypatch: pyte
     assert "(start_failed)" in said
 
 
+def test_a_start_that_takes_long_says_so(cli: Cli, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LONG", 0.01)
+    _, _, notes = cli("up", "--port", "0")
+    assert f"Still starting after 0 s; {home.root / 'platform.log'} says what it does" in notes
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("ORCHESTRATOR_DATABASE", "mysql://host/name"), ("ORCHESTRATOR_LOG_LEVEL", "LOUD")]
+)
+def test_a_wrong_setting_is_refused_by_name_before_anything_starts(
+    cli: Cli, home: Home, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    code, _, said = cli("up", "--port", "0")
+    assert (code, process.running_pid(home)) == (1, None)
+    assert f"error: {variable}: " in said
+    assert "(settings_invalid)" in said
+
+
 def test_port_2024_is_never_used(cli: Cli) -> None:
     code, _, said = cli("up", "--port", "2024")
     assert code == 1
