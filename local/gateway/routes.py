@@ -144,7 +144,11 @@ def authorise(route: Route | None, credential: Credential | None, *, agent: str)
     if needed not in credential.permissions and INVOKE_INTERNAL not in credential.permissions:
         raise Forbidden(f"This credential lacks the permission {needed}", code="permission_missing", permission=needed)
     if route is None or route.organization != credential.organization:
-        raise NotFound(f"There is no agent {agent!r}", code="agent_unknown", hint="`orchestrator ls` lists them.")
+        raise NotFound(
+            f"There is no agent {agent!r} that serves",
+            code="agent_unknown",
+            hint="`orchestrator ls` lists them; one serves from its first deployment that succeeds.",
+        )
     return route
 
 
