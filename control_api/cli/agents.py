@@ -48,12 +48,12 @@ def _description(agent: dict[str, Any], revisions: list[dict[str, Any]]) -> str:
         (
             ("name", agent["name"]),
             ("id", agent.get("id")),
-            ("version", f"{agent.get('version')} ({str(agent.get('digest'))[:12]})"),
+            ("version", agent.get("version") and f"{agent['version']} ({str(agent.get('digest'))[:12]})"),
             ("framework", agent.get("framework")),
             ("state", agent.get("state")),
             ("url", agent.get("url")),
             ("access", agent.get("access")),
-            ("scale", flat(agent.get("scale"))),
+            ("scale", scale_words(agent.get("scale") or {})),
             ("traffic", traffic_words(agent.get("traffic") or [])),
             ("updated", ago(agent.get("updated_at"))),
             ("protections", protection_words(revisions)),
@@ -74,6 +74,11 @@ def _description(agent: dict[str, Any], revisions: list[dict[str, Any]]) -> str:
         empty="No revisions",
     )
     return f"{simple}\n\n{listed}"
+
+
+def scale_words(scale: dict[str, Any]) -> str:
+    window = scale.get("window")
+    return flat(scale if window is None else {**scale, "window": f"{window:g} s"})
 
 
 def flat(values: Any) -> str:

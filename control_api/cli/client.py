@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from control_api.cli.events import EVENT_STREAM, ServerEvent, read_events
 from orchestrator_runtime.contract.errors import Problem, Unavailable, from_document
+from orchestrator_runtime.contract.headers import RUN_ADDRESS
 
 API = "/api/v1"
 TIMEOUT = 60.0  # seconds without a byte; live streams send a comment every 15
@@ -43,11 +44,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The platform at `url`, as whoever `token` belongs to. Every call is a connection of its own."""
+    """The platform at `url`, as whoever `token` belongs to. Every call is a connection of its own.
+
+    It may take `timeout` seconds to connect, and be silent for `silence` seconds; None: for as long as it takes.
+    """
 
     url: str
     token: str
     timeout: float = TIMEOUT
+    silence: float | None = TIMEOUT
     pause: Callable[[float], None] = field(default=time.sleep, compare=False)
 
     def get(self, path: str, **query: Any) -> Any:
@@ -89,6 +94,7 @@ class Client:
                 connection.connect()
             except OSError as error:
                 raise unreachable(self.url, error) from error
+            connection.sock.settimeout(self.silence)
             try:
                 connection.request(method, parts.path.rstrip("/") + path, body=body, headers=sent)
                 yield connection.getresponse()
@@ -150,7 +156,10 @@ def checked(answer: Answer) -> Answer:
 
 
 def problem_of(answer: Answer) -> Problem:
-    """What an error answer says, also one that is no problem document (an agent's own, a proxy's)."""
+    """What an error answer says, also one that is no problem document (an agent's own, a proxy's).
+
+    Of a run its member `run` is the id.
+    """
     try:
         document = answer.json()
     except ValueError:
@@ -158,7 +167,8 @@ def problem_of(answer: Answer) -> Problem:
     if not isinstance(document, dict) or "detail" not in document:
         detail = answer.body[:500].decode(errors="replace").strip() or "no further details"
         document = {"detail": f"HTTP {answer.status}: {detail}", "code": f"http_{answer.status}"}
-    return from_document({"status": answer.status, **document})
+    run = answer.headers.get(RUN_ADDRESS)
+    return from_document({"status": answer.status, **document, **({"run": run.rpartition("/")[2]} if run else {})})
 
 
 def unreachable(url: str, error: Exception) -> Unavailable:

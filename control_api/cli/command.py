@@ -15,6 +15,7 @@ from domain.home import Home
 from orchestrator_runtime.contract.errors import Forbidden, Unavailable
 
 F = TypeVar("F", bound=Callable[..., Any])
+OUTPUTS = ("text", "json")
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ def output_option(command: F) -> F:
     return click.option(
         "--output",
         "-o",
-        type=click.Choice(["text", "json"]),
+        type=click.Choice(OUTPUTS),
         expose_value=False,
         callback=choose,
         help="How data are printed (ORCHESTRATOR_OUTPUT).",
@@ -80,7 +81,7 @@ def complete_agents(context: click.Context, parameter: click.Parameter, incomple
     """Names for the shell's completion; none while the platform is down."""
     try:
         client = Cli.from_environment(os.environ).connect()
-        agents = Client(client.url, client.token, timeout=1.0).get("/agents")["items"]
+        agents = Client(client.url, client.token, timeout=1.0, silence=1.0).get("/agents")["items"]
     except Exception:  # noqa: BLE001 - the shell's border: a completion that cannot be had is no error to show there
         return []
     return [agent["name"] for agent in agents if agent["name"].startswith(incomplete)]

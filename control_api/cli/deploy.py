@@ -86,7 +86,11 @@ def _follow(client: Client, deployment: dict[str, Any], progress: Progress) -> d
 def deployment_problem(deployment: dict[str, Any]) -> Problem:
     """Why a deployment failed, in its own words."""
     document = deployment.get("problem") or {"detail": "It failed without a reason", "code": "deployment_failed"}
-    return from_document({"status": 422, **document})
+    problem = from_document({"status": 422, **document})
+    if problem.extra.get("log"):  # an instance has printed something, before it failed to start
+        command = f"`orchestrator logs {deployment['agent']} --revision {deployment['revision']}` shows it."
+        problem.hint = f"{problem.hint} {command}".strip()
+    return problem
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import json
 import mimetypes
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +18,7 @@ from control_api.cli.command import Cli, agent_argument, output_option, pass_cli
 from control_api.cli.events import EVENT_STREAM, read_events
 from control_api.cli.terminal import Terminal
 from orchestrator_runtime.contract import headers as names
-from orchestrator_runtime.contract.errors import PROBLEM_CONTENT_TYPE, BadInput
+from orchestrator_runtime.contract.errors import PROBLEM_CONTENT_TYPE, BadInput, Problem
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
@@ -68,11 +68,25 @@ def invoke(
     }
     sent = {key: value for key, value in chosen.items() if value is not None} | dict(map(_header, headers))
     address = target(f"/agents/{segment(name)}" + (f"/{path.lstrip('/')}" if path else ""))
-    client = cli.connect()
-    if stream:
-        _print_stream(cli.terminal, client, method, address, payload.body, sent)
-    else:
-        print_answer(cli.terminal, client.send(method, address, body=payload.body, headers=sent))
+    client = replace(cli.connect(), silence=None)  # how long a run may take is for the agent's manifest to say
+    try:
+        if stream:
+            _print_stream(cli.terminal, client, method, address, payload.body, sent)
+        else:
+            print_answer(cli.terminal, client.send(method, address, body=payload.body, headers=sent))
+    except KeyboardInterrupt:
+        cli.terminal.note(f"\nThe run goes on: `orchestrator runs --agent {name}` finds it, `runs cancel ID` stops it")
+        raise
+    except Problem as problem:
+        _tell_of_log(problem, name)
+        raise
+
+
+def _tell_of_log(problem: Problem, agent: str) -> None:
+    """Say where the log of the run is that failed, if there was one."""
+    if problem.status >= 500 and "run" in problem.extra:
+        command = f"`orchestrator logs {agent} --run {problem.extra['run']}` shows it."
+        problem.hint = f"{problem.hint} {command}".strip()
 
 
 def read_payload(data: str | None, content_type: str | None) -> Payload:
@@ -112,7 +126,7 @@ def print_answer(terminal: Terminal, answer: Answer) -> None:
         terminal.note(f"{answer.status} · {run} · {answer.headers.get(names.REVISION, '')}", dim=True)
     if answer.status >= 400 and answer.content_type != PROBLEM_CONTENT_TYPE and not terminal.json:
         _write(terminal, answer)  # an agent's own words for what went wrong
-        raise problem_of(Answer(answer.status, {}, b"the agent answered with an error of its own"))
+        raise problem_of(Answer(answer.status, answer.headers, b"the agent answered with an error of its own"))
     checked(answer)
     if terminal.json:
         terminal.data(_as_json(answer), "")
@@ -171,7 +185,7 @@ def _print_stream(
         for event in read_events(lines_of(response)):
             value = event.value()
             if event.name == "problem":
-                failure = Answer(500, {}, event.data.encode())
+                failure = Answer(500, received, event.data.encode())
                 continue
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             terminal.data({"event": event.name, "data": value}, f"{event.name}  {text}")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from control_api.cli.command import Cli, output_option
+from control_api.cli.command import OUTPUTS, Cli, output_option
 from orchestrator_runtime.contract.errors import Problem, Unavailable
 
 DONE, PROBLEM, UNAVAILABLE, INTERRUPTED = 0, 1, 3, 130  # 2 is click's own
@@ -67,6 +67,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--verbose", "-v", is_flag=True, help="Say more about what is done.")
+@click.version_option(package_name="orchestrator", message="%(prog)s %(version)s")
 @output_option
 @click.pass_obj
 def orchestrator(cli: Cli, verbose: bool) -> None:
@@ -74,6 +75,8 @@ def orchestrator(cli: Cli, verbose: bool) -> None:
 
     Exit codes: 0 done, 1 a problem, 2 a wrong command line, 3 the platform is unavailable.
     """
+    if cli.terminal.output not in OUTPUTS:
+        raise click.UsageError(f"ORCHESTRATOR_OUTPUT is {cli.terminal.output!r}, and not {' or '.join(OUTPUTS)}.")
     cli.terminal.verbose = verbose
 
 

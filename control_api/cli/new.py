@@ -35,7 +35,14 @@ def new(cli: Cli, name: str, template: str, into: Path | None) -> None:
             hint="Use up to 40 lower case letters, digits and dashes, beginning with a letter.",
         )
     folder = into or Path(name)
-    copy_template(template, folder, name=name)
+    try:
+        copy_template(template, folder, name=name)
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be made: {error.strerror or error}",
+            code="folder_unwritable",
+            hint="Choose another folder with --into.",
+        ) from error
     next_steps = f"cd {folder} && orchestrator deploy"
     cli.terminal.data(
         {"name": name, "template": template, "folder": str(folder.absolute())},

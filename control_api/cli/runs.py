@@ -82,6 +82,10 @@ def _description(run: dict[str, Any], steps: list[dict[str, Any]]) -> str:
             ("attempts", len(attempts) if isinstance(attempts, list) else attempts),
             ("problem", problem.get("detail") and f"{problem['detail']} ({problem.get('code')})"),
             ("hint", problem.get("hint")),
+            (
+                "log",
+                f"orchestrator logs {run.get('agent')} --run {run['id']}" if problem.get("status", 0) >= 500 else "",
+            ),
         )
     )
     return simple + ("\n\n" + "\n".join(step_lines(steps)) if steps else "")
@@ -148,7 +152,7 @@ def _say_end(terminal: Terminal, client: Client, run: str) -> None:
     found = client.get(f"/runs/{segment(run)}")
     if not terminal.json:
         terminal.note(f"{found['id']} {_state(found)}")
-    if found["state"] == RunState.FAILED:
+    if found["state"] in (RunState.FAILED, RunState.CANCELLED):
         raise click.exceptions.Exit(1)
 
 
@@ -159,7 +163,8 @@ def _say_end(terminal: Terminal, client: Client, run: str) -> None:
 def cancel(cli: Cli, run: str) -> None:
     """Ask a run to stop; what does not stop within its grace period is killed."""
     found = cli.connect().post(f"/runs/{segment(run)}/cancel")
-    cli.terminal.data(found, f"Asked {run} to stop")
+    ended = found["state"] in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
+    cli.terminal.data(found, f"{run} has ended: {found['state']}" if ended else f"Asked {run} to stop")
 
 
 @runs.command()

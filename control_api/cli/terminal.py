@@ -56,10 +56,12 @@ class Terminal:
 
 
 def mistake_line(mistake: dict[str, Any]) -> str:
-    """`file:line: rule – message (did you mean …?)`, which editors can jump to."""
+    """`file:line: rule – message → what to do`, which editors can jump to; of a request `field: message`."""
+    if "file" not in mistake:
+        return f"{mistake.get('field') or mistake.get('in')}: {mistake.get('message')}"
     suggestion = mistake.get("suggestion")
-    meant = f" (did you mean {suggestion}?)" if suggestion else ""
-    return f"{mistake.get('file')}:{mistake.get('line')}: {mistake.get('rule')} – {mistake.get('message')}{meant}"
+    todo = f" → {suggestion}" if suggestion else ""
+    return f"{mistake['file']}:{mistake.get('line')}: {mistake.get('rule')} – {mistake.get('message')}{todo}"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> str:

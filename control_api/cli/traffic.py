@@ -25,7 +25,7 @@ def rollback(cli: Cli, name: str, revision: str | None) -> None:
 
 @click.command()
 @agent_argument
-@click.argument("shares", nargs=-1, metavar="REVISION=PERCENT…")
+@click.argument("shares", nargs=-1, metavar="[REVISION=PERCENT]…")
 @click.option("--tag", "tags", multiple=True, metavar="TAG=REVISION", help="A name of its own for a revision.")
 @output_option
 @pass_cli

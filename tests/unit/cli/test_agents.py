@@ -38,6 +38,11 @@ def test_a_description_shows_revisions_traffic_and_protections(
     assert [revision["name"] for revision in described["revisions"]] == ["triage-00002", "triage-00001"]
 
 
+def test_an_agent_that_never_served_has_no_version(orchestrator: Orchestrator, platform: FakePlatform) -> None:
+    platform.agents["triage"] = create_agent("triage", state="failed", version=None, digest=None)
+    assert "None" not in orchestrator("describe", "triage").out
+
+
 def test_a_missing_protection_is_spelled_out(orchestrator: Orchestrator, platform: FakePlatform) -> None:
     found = {"namespaces": "in force", "own host uid": "missing: not root"}
     platform.agents["triage"]["revisions"][0]["protections"] = found

@@ -85,6 +85,16 @@ def test_a_failed_deployment_says_why_and_is_still_data(
     assert json.loads(said.err.splitlines()[-1])["code"] == "entrypoint_missing_attribute"
 
 
+def test_a_deployment_that_printed_something_says_how_to_see_it(
+    orchestrator: Orchestrator, platform: FakePlatform, folder: Path
+) -> None:
+    problem = {"code": "entrypoint_not_importable", "detail": "no", "log": ["Traceback"]}
+    failed = {"agent": "greeter", "revision": "greeter-00002", "state": "failed", "id": "d1", "problem": problem}
+    platform.answer("POST /api/v1/deployments", json_reply(failed, 202))
+    said = orchestrator("deploy", str(folder)).err
+    assert "`orchestrator logs greeter --revision greeter-00002` shows it." in said
+
+
 def test_a_stream_that_breaks_is_taken_up_where_it_broke(
     orchestrator: Orchestrator, platform: FakePlatform, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,11 +6,13 @@ import base64
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestrator_runtime.contract.errors import AgentError
-from tests.fakes.api_server import RUN, FakePlatform, Reply, create_agent, event_stream
+from control_api.cli.client import TIMEOUT, Answer, Client
+from orchestrator_runtime.contract.errors import AgentError, Unprocessable
+from tests.fakes.api_server import RUN, FakePlatform, Reply, create_agent, event_stream, problem_reply
 from tests.unit.cli.conftest import Orchestrator
 
 
@@ -120,6 +122,53 @@ def test_a_failed_run_is_a_problem(orchestrator: Orchestrator, platform: FakePla
     said = orchestrator("invoke", "echo", "-d", "1")
     assert (said.code, said.out) == (1, "")
     assert "ValueError: no (agent_failed)" in said.err
+
+
+@pytest.mark.parametrize("options", [(), ("--stream",)])
+def test_a_failed_run_is_named_with_the_command_that_shows_its_log(
+    orchestrator: Orchestrator, platform: FakePlatform, options: tuple[str, ...]
+) -> None:
+    failed = problem_reply(AgentError("ValueError: no", code="agent_failed", hint="See its log."))
+    failed.headers["orchestrator-run"] = "/api/v1/runs/r-1"
+    platform.answer("POST /agents/echo", failed, failed)
+    said = orchestrator("invoke", "echo", *options)
+    assert said.err.splitlines()[1] == "  → See its log. `orchestrator logs echo --run r-1` shows it."
+    assert json.loads(orchestrator("invoke", "echo", *options, "-o", "json").err)["run"] == "r-1"
+
+
+def test_input_that_is_refused_has_no_log_to_look_at(orchestrator: Orchestrator, platform: FakePlatform) -> None:
+    refused = problem_reply(Unprocessable("no", code="input_invalid"))
+    refused.headers["orchestrator-run"] = "/api/v1/runs/r-1"
+    platform.answer("POST /agents/echo", refused)
+    assert orchestrator("invoke", "echo").err == "error: no (input_invalid)\n"
+
+
+def test_an_interrupted_call_says_that_its_run_goes_on(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("control_api.cli.client.Client.send", interrupt)
+    said = orchestrator("invoke", "echo")
+    assert said.code == 130
+    assert "`orchestrator runs --agent echo`" in said.err
+
+
+def test_an_agent_may_be_silent_for_longer_than_other_commands_wait(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float | None] = []
+    send = Client.send
+
+    def look(client: Client, *arguments: Any, **options: Any) -> Answer:
+        waited.append(client.silence)
+        return send(client, *arguments, **options)
+
+    monkeypatch.setattr(Client, "send", look)
+    assert orchestrator("invoke", "echo").code == 0
+    assert orchestrator("ls").code == 0
+    assert waited == [None, TIMEOUT]
 
 
 def test_an_agent_s_own_error_answer_is_printed_and_fails(orchestrator: Orchestrator, platform: FakePlatform) -> None:

@@ -80,15 +80,22 @@ def test_an_answer_that_is_no_problem_document_is_told_as_it_is(
 
 def test_mistakes_in_a_manifest_are_told_as_file_and_line(orchestrator: Orchestrator, platform: FakePlatform) -> None:
     mistake = {"file": "agent.yaml", "line": 3, "rule": "unknown_field", "message": "there is no `scal`"}
+    suggestion = "Did you mean `scale`?"
     platform.answer(
         "GET /api/v1/agents",
-        Unprocessable("bad", code="manifest_invalid", mistakes=[{**mistake, "suggestion": "scale"}, mistake]),
+        Unprocessable("bad", code="manifest_invalid", mistakes=[{**mistake, "suggestion": suggestion}, mistake]),
     )
     said = orchestrator("ls")
     assert said.err.splitlines()[:2] == [
-        "agent.yaml:3: unknown_field – there is no `scal` (did you mean scale?)",
+        "agent.yaml:3: unknown_field – there is no `scal` → Did you mean `scale`?",
         "agent.yaml:3: unknown_field – there is no `scal`",
     ]
+
+
+def test_mistakes_in_a_request_are_told_by_field(orchestrator: Orchestrator, platform: FakePlatform) -> None:
+    mistakes = [{"in": "body", "field": "targets.0.tag", "message": "too long"}, {"in": "query", "message": "no"}]
+    platform.answer("GET /api/v1/agents", Unprocessable("bad", code="invalid_request", mistakes=mistakes))
+    assert orchestrator("ls").err.splitlines()[:2] == ["targets.0.tag: too long", "query: no"]
 
 
 def test_unavailable_has_an_exit_code_of_its_own(orchestrator: Orchestrator, platform: FakePlatform) -> None:
@@ -119,6 +126,10 @@ def test_the_output_may_be_chosen_by_the_environment_and_before_or_after_the_com
     monkeypatch.setenv("ORCHESTRATOR_OUTPUT", "json")
     assert orchestrator("ls").json() == {"items": [], "next": None}
     assert "No agents yet" in orchestrator("ls", "--output", "text").out
+    monkeypatch.setenv("ORCHESTRATOR_OUTPUT", "yaml")
+    said = orchestrator("ls")
+    assert (said.code, said.out) == (2, "")
+    assert "ORCHESTRATOR_OUTPUT is 'yaml'" in said.err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

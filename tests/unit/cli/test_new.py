@@ -49,6 +49,13 @@ def test_an_empty_folder_and_another_place_are_fine(orchestrator: Orchestrator, 
     assert orchestrator("new", "other", "--into", "deep/down", "-o", "json").json()["folder"].endswith("deep/down")
 
 
+def test_a_folder_that_cannot_be_made_is_a_problem(orchestrator: Orchestrator, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    said = orchestrator("new", "other", "--into", "file/other")
+    assert said.code == 1
+    assert "file/other cannot be made: Not a directory (folder_unwritable)" in said.err
+
+
 @pytest.mark.parametrize("name", ["Triage", "1st", "a_b", "-a", "a" * 41])
 def test_a_name_that_no_agent_can_have_is_refused(orchestrator: Orchestrator, name: str) -> None:
     said = orchestrator("new", "--", name)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.fakes.api_server import LATER, MOMENT, RUN, FakePlatform, Reply, create_run, event_stream
+from tests.fakes.api_server import LATER, MOMENT, RUN, FakePlatform, Reply, create_run, event_stream, json_reply
 from tests.unit.cli.conftest import Orchestrator
 
 
@@ -49,9 +49,11 @@ def test_a_run_is_shown_with_its_steps_as_a_tree(orchestrator: Orchestrator) -> 
 
 
 def test_a_failed_run_is_shown_with_its_problem(orchestrator: Orchestrator, platform: FakePlatform) -> None:
-    problem = {"code": "executor_lost", "detail": "Its instance went away", "hint": "See the log."}
+    problem = {"code": "executor_lost", "status": 502, "detail": "Its instance went away", "hint": "See the log."}
     platform.runs[RUN] = create_run("triage", state="failed", problem=problem)
-    assert "Its instance went away (executor_lost)" in orchestrator("runs", "show", RUN).out
+    said = orchestrator("runs", "show", RUN).out
+    assert "Its instance went away (executor_lost)" in said
+    assert f"orchestrator logs triage --run {RUN}" in said
 
 
 def test_following_prints_events_and_ends_with_the_run(orchestrator: Orchestrator, platform: FakePlatform) -> None:
@@ -73,16 +75,28 @@ def test_following_prints_events_and_ends_with_the_run(orchestrator: Orchestrato
     assert [json.loads(line)["id"] for line in lines] == ["1", "2", "3"]
 
 
-def test_following_a_run_that_fails_fails(orchestrator: Orchestrator, platform: FakePlatform) -> None:
-    platform.runs[RUN] = create_run("triage", state="failed")
-    platform.answer(f"GET /api/v1/runs/{RUN}/events", event_stream(("failed", {})))
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_following_a_run_that_does_not_succeed_fails(
+    orchestrator: Orchestrator, platform: FakePlatform, state: str
+) -> None:
+    platform.runs[RUN] = create_run("triage", state=state)
+    platform.answer(f"GET /api/v1/runs/{RUN}/events", event_stream((state, {})))
     assert orchestrator("runs", "follow", RUN).code == 1
 
 
-def test_a_run_is_cancelled_and_retried(orchestrator: Orchestrator) -> None:
+def test_a_run_is_cancelled_and_retried(orchestrator: Orchestrator, platform: FakePlatform) -> None:
+    platform.answer(f"POST /api/v1/runs/{RUN}/cancel", json_reply(create_run("triage", state="running")))
     assert orchestrator("runs", "cancel", RUN).out == f"Asked {RUN} to stop\n"
     assert orchestrator("runs", "retry", RUN).out.startswith(f"{RUN} is tried again; follow it")
     assert orchestrator("runs", "cancel", "none").code == 1
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
+def test_a_run_that_has_ended_is_not_said_to_be_asked(
+    orchestrator: Orchestrator, platform: FakePlatform, state: str
+) -> None:
+    platform.answer(f"POST /api/v1/runs/{RUN}/cancel", json_reply(create_run("triage", state=state)))
+    assert orchestrator("runs", "cancel", RUN).out == f"{RUN} has ended: {state}\n"
 
 
 def test_sessions_are_listed_shown_and_deleted(orchestrator: Orchestrator, platform: FakePlatform) -> None:
