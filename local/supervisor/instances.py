@@ -293,8 +293,13 @@ class Instances:
             return
         try:
             message = json.loads(data)
-            event = message["event"]
-        except (ValueError, KeyError, TypeError):  # user code shares that process and may write nonsense: ignore it
+            event = str(message["event"])
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            RecursionError,
+        ):  # user code shares that process and may write nonsense: ignore it
             for fd in fds:
                 os.close(fd)
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,7 @@ class RevisionLog:
         with contextlib.suppress(OSError):
             if self._file is None:
                 self._file = self._open()
-            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            self._file.write(json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n")
             if self._file.tell() > MAX_FILE_BYTES:
                 self.close()
                 self._path.replace(self._path.with_name(self._path.name + ".1"))
@@ -120,11 +121,13 @@ def _own_record(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(line[:MAX_LINE_BYTES])
-    except ValueError:  # cut, or not the runtime's
+    except (ValueError, RecursionError):  # cut, or not the runtime's
         return None
-    if isinstance(record, dict) and record.keys() <= PLATFORM_FIELDS and "line" in record:
-        return record
-    return None
+    if not isinstance(record, dict) or not record.keys() <= PLATFORM_FIELDS or "line" not in record:
+        return None
+    at, *texts = record.pop("at"), *record.values()
+    is_ours = isinstance(at, float) and math.isfinite(at) and all(isinstance(text, str) for text in texts)
+    return {"at": at, **record} if is_ours else None
 
 
 class RevisionLogs:

@@ -78,7 +78,7 @@ def decode(buffer: bytearray) -> Iterable[tuple[Header, bytes]]:
             break
         try:
             header = json.loads(str(buffer[start + LENGTHS.size : body_start], "utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput("A frame's header is not JSON", code="frame_not_json") from error
         if not isinstance(header, dict):
             raise BadInput("A frame's header is not an object", code="frame_not_json")

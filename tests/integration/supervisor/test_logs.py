@@ -66,11 +66,22 @@ async def test_the_runtimes_own_records_keep_what_they_say(printed: Printed) -> 
         '{"at": 5.0}',
         '{"at": 5.0, "line": ',
         '["at", "line"]',
+        '{"at":' + "[" * 60_000,
+        '{"at":"x","line":"a"}',
+        '{"at":NaN,"line":"a"}',
+        '{"at":1.0,"line":{"a":1}}',
+        '{"at":1.0,"line":"a","run":7}',
     ],
 )
 async def test_what_only_looks_like_one_is_a_line_as_any_other(printed: Printed, line: str) -> None:
-    [record] = await printed.lines(line.encode() + b"\n")
+    record, last = await printed.lines(line.encode() + b"\nlast\n")
     assert (record["line"], record["instance"]) == (line, "i-1")
+    assert last["line"] == "last"
+
+
+async def test_half_a_character_costs_no_line(printed: Printed) -> None:
+    records = await printed.lines(b'{"at":1.0,"line":"\\ud800"}\nlast\n')
+    assert [record["line"] for record in records] == ["?", "last"]
 
 
 async def test_bytes_that_are_no_text_do_no_harm(printed: Printed) -> None:
