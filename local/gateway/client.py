@@ -9,6 +9,7 @@ from typing import Protocol, cast
 
 from local.gateway.exchange import Exchange
 from local.gateway.heads import CONTINUE, problem_answer
+from local.gateway.outbox import Outbox
 from local.gateway.requests import Request, RequestReader
 from local.gateway.settings import Limits
 from orchestrator_runtime.contract.errors import BadInput, Problem
@@ -65,6 +66,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
+        self._outbox = Outbox(self._transport)
         name = self._transport.get_extra_info("peername")
         self.peer = name[0] if isinstance(name, tuple) else "127.0.0.1"
         self._front.opened(self)
@@ -191,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
-            self._transport.write(data)
+            self._outbox.write(data)
 
     def done(self, *, keep_alive: bool) -> None:
         exchange, self.exchange = self.exchange, None
@@ -207,6 +209,7 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
             return
         if not keep_alive or self._front.draining or (self._eof and not self._backlog):
+            self._outbox.flush()
             self._transport.close()
             return
         self._flow_held = False
@@ -280,6 +283,7 @@ class ClientConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
+        self._outbox.flush()
         if self._eof or not transport.can_write_eof():
             transport.close()
             return
@@ -312,4 +316,5 @@ class ClientConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close the connection if nothing is in progress on it."""
         if self.exchange is None and self._transport is not None and self._lingers_until is None:
+            self._outbox.flush()
             self._transport.close()

@@ -132,8 +132,8 @@ class Exchange:
             self.upstream.transport.resume_reading()
 
     def _forward(self, piece: bytes) -> None:
-        if self.upstream is not None and self.upstream.transport is not None:
-            self.upstream.transport.write(piece)
+        if self.upstream is not None:
+            self.upstream.write(piece)
         if self._pieces is None or self._tunnel:
             return
         self._pieces.append(piece)
@@ -145,13 +145,13 @@ class Exchange:
 
     def _attach(self, connection: UpstreamConnection, head: bytes) -> None:
         """Send the request, as far as it has come, over this connection."""
-        transport = connection.start(self, head_request=self.request.method == b"HEAD")
+        connection.start(self, head_request=self.request.method == b"HEAD")
         self.upstream = connection
         self._deaf = False
         if self.caller is not None and self.caller.full:  # of an answer before this one
             self.caller_full()
         assert self._pieces is not None
-        transport.write(b"".join((head, *self._pieces)) if self._pieces else head)
+        connection.write(b"".join((head, *self._pieces)) if self._pieces else head)
         if self._pieces_size > REPLAYABLE_BYTES:
             self._pieces = None
         if self.caller is not None and not self.complete:

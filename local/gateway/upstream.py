@@ -9,6 +9,7 @@ from typing import Protocol, cast
 import httptools
 
 from local.gateway.heads import Fields
+from local.gateway.outbox import Outbox
 
 BODILESS = frozenset({204, 304})
 OK = 200  # below, an answer is still to come
@@ -52,6 +53,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_interim",
         "_length",
         "_on_closed",
+        "_outbox",
         "_parser",
         "_reusable",
         "_status",
@@ -81,13 +83,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._excess = False
 
-    def start(self, call: Answered, *, head_request: bool) -> asyncio.Transport:
-        """Serve `call`; what it writes to the transport is its request."""
-        assert self.transport is not None
+    def start(self, call: Answered, *, head_request: bool) -> None:
+        """Serve `call`; what it writes from now on is its request."""
         self.call = call
         if head_request or self._bodiless:
             self._reset(bodiless=head_request)
-        return self.transport
+
+    def write(self, data: bytes) -> None:
+        if self.transport is not None:
+            self._outbox.write(data)
 
     @property
     def closing(self) -> bool:
@@ -103,6 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
+        self._outbox = Outbox(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
