@@ -1,4 +1,4 @@
-"""The ASGI application of an instance: from a request to an admission, and from an outcome to an answer.
+"""What an instance does with a call: from a request to an admission, and from an outcome to an answer.
 
 Any path and method is the agent's. Every call must prove that the platform makes it, and is admitted by the journal
 before the agent hears of it. A caller that goes away ends nothing.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ from urllib.parse import unquote
 from pydantic_core import to_json
 
 from orchestrator_runtime.attempt import CANCELLED, Attempt, Outcome, recorded
+from orchestrator_runtime.connection import BODILESS, Connection, Fields, Received
 from orchestrator_runtime.contract import headers as names
 from orchestrator_runtime.contract.errors import PROBLEM_CONTENT_TYPE, Problem, TooLarge, Unauthenticated
 from orchestrator_runtime.contract.ids import uuid7
@@ -26,14 +28,10 @@ from orchestrator_runtime.frameworks.adapter import Agent, Answer, Input
 from orchestrator_runtime.journal import JournalClient
 from orchestrator_runtime.telemetry import Tracer
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 EVENT_STREAM = "text/event-stream"
-ABORT = "orchestrator.abort"  # extension of the scope: break the connection, so that no answer is taken for one
 ADMISSION_PATIENCE = 30.0  # seconds that a call waits for a journal that is away
 NOT_OURS_TO_SEND = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "trailer"})
+NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # of a header field: a token (RFC 9110)
 
 
 class App:
@@ -69,11 +67,12 @@ class App:
         if run in self._attempts:
             self._attempts[run].stop(CANCELLED)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, received: Received, connection: Connection) -> None:
+        """Answer a call."""
         self.calls += 1
-        reply = Reply(scope, receive, send)
+        reply = Reply(connection)
         try:
-            await self._answer(Request(scope), receive, reply)
+            await self._answer(Request(received), received.body, reply)
         except Problem as problem:
             await reply.problem(problem)
         finally:
@@ -81,7 +80,7 @@ class App:
             if self.calls == 0:
                 self._on_idle()
 
-    async def _answer(self, request: Request, receive: Receive, reply: Reply) -> None:
+    async def _answer(self, request: Request, body: bytes | None, reply: Reply) -> None:
         reply.add(names.CORRELATION_ID, request.correlation)
         if not hmac.compare_digest(request.headers.get(names.CALL_TOKEN, "").encode(), self._token):
             raise Unauthenticated(
@@ -92,7 +91,13 @@ class App:
         if names.PROBE in request.headers:
             await reply.answer(Answer(status=204))
             return
-        body = await request.body(receive, limit=self._start.payload_limit)
+        if body is None:
+            raise TooLarge(
+                f"The body has more than {self._start.payload_limit} bytes",
+                code="payload_too_large",
+                hint="Send less, or raise payload_limit in agent.yaml.",
+                limit=self._start.payload_limit,
+            )
         admission = request.admission(body, deadline=self._start.timeout)
         admitted = await self.client.call(
             "admit", admission, b"" if request.dispatched else body, patience=ADMISSION_PATIENCE
@@ -116,7 +121,7 @@ class App:
         elif request.dispatched:
             await reply.answer(Answer(status=204))
         else:
-            await reply.abort()  # whoever forwards the call asks the journal for the answer of the next attempt
+            reply.abort()  # whoever forwards the call asks the journal for the answer of the next attempt
 
     async def _attempt(self, admitted: Mapping[str, Any], request: Request, body: bytes, reply: Reply) -> Outcome:
         run = admitted["run"]
@@ -145,11 +150,10 @@ class App:
 class Request:
     """The head of a request."""
 
-    def __init__(self, scope: Scope) -> None:
-        self.method: str = scope["method"]
-        self.path: str = scope["raw_path"].decode("latin-1")
-        self.query: str = scope["query_string"].decode("latin-1")
-        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    def __init__(self, received: Received) -> None:
+        self.method = received.method
+        self.path, _, self.query = received.target.partition("?")
+        self.headers = received.headers
         self.content_type = self.headers.get("content-type", "")
         self.attributes: Mapping[str, Any] | None = None
         self.dispatched = self.headers.get(names.DISPATCH) == "1"
@@ -169,28 +173,6 @@ class Request:
         request.content_type = recorded_request.get("content_type", carrier.content_type)
         request.attributes = recorded_request.get("attributes")
         return request
-
-    async def body(self, receive: Receive, *, limit: int) -> bytes:
-        """The whole body. Raises `TooLarge` (`payload_too_large`) as soon as it is."""
-        declared = self.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > limit:
-            raise _too_large(limit)
-        message = await receive()
-        body = message.get("body", b"")
-        if message.get("more_body"):
-            pieces, size = [body], len(body)
-            while message.get("more_body"):
-                if size > limit:
-                    break
-                message = await receive()
-                pieces.append(message.get("body", b""))
-                size += len(pieces[-1])
-            body = b"".join(pieces)
-        if len(body) > limit:
-            raise _too_large(limit)
-        if message["type"] == "http.disconnect":
-            raise Problem("The request was broken off", code="request_incomplete")  # nobody hears it
-        return bytes(body)
 
     def admission(self, body: bytes, *, deadline: float) -> dict[str, Any]:
         """What the journal is asked; see `contract.journal.Admission`."""
@@ -241,11 +223,9 @@ class Request:
 class Reply:
     """What goes back to the caller: one answer, or server-sent events of which the last is the answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._headers: list[tuple[bytes, bytes]] = []
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._headers: Fields = []
         self._is_stream = False
 
     def add(self, name: str, value: str) -> None:
@@ -260,38 +240,32 @@ class Reply:
         if self._is_stream:
             name = "problem" if answer.content_type == PROBLEM_CONTENT_TYPE else "result"
             await self._send_event(name, _as_data(answer))
-            await self._send({"type": "http.response.body"})
+            self._connection.finish()
             return
-        body = b"" if answer.status in (204, 304) else answer.body
-        if body or answer.status not in (204, 304):
+        if answer.status not in BODILESS:
             self.add("content-type", answer.content_type)
-            self.add("content-length", str(len(body)))
         for name, value in answer.headers.items():
-            if name.lower() not in NOT_OURS_TO_SEND:
+            if name.lower() not in NOT_OURS_TO_SEND and NAME.fullmatch(name):
                 self.add(name, value)
-        await self._send({"type": "http.response.start", "status": answer.status, "headers": self._headers})
-        await self._send({"type": "http.response.body", "body": body})
+        self._connection.answer(answer.status, self._headers, answer.body)
 
     async def problem(self, problem: Problem) -> None:
         answer = Outcome(problem=problem).in_full()
         assert answer is not None
         await self.answer(answer)
 
-    async def abort(self) -> None:
+    def abort(self) -> None:
         """Break the connection; there is no answer here."""
-        self._scope["extensions"][ABORT]()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        self._connection.abort()
 
     async def _send_event(self, name: str, data: bytes) -> None:
         if not self._is_stream:
             self._is_stream = True
             self.add("content-type", EVENT_STREAM)
             self.add("cache-control", "no-store")
-            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            self._connection.begin(200, self._headers)
         lines = b"\ndata: ".join(data.splitlines() or [b""])
-        event = b"event: %b\ndata: %b\n\n" % (_one_line(name), lines)
-        await self._send({"type": "http.response.body", "body": event, "more_body": True})
+        await self._connection.send(b"event: %b\ndata: %b\n\n" % (_one_line(name), lines))
 
 
 def _as_data(answer: Answer) -> bytes:
@@ -310,13 +284,6 @@ def _public(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _one_line(value: str) -> bytes:
     """A value that cannot end its own line."""
-    return value.translate({10: " ", 13: " ", 0: " "}).encode("latin-1", "replace")
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(
-        f"The body has more than {limit} bytes",
-        code="payload_too_large",
-        hint="Send less, or raise payload_limit in agent.yaml.",
-        limit=limit,
-    )
+    if not value.isprintable():
+        value = value.translate({10: " ", 13: " ", 0: " "})
+    return value.encode("latin-1", "replace")

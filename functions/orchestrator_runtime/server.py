@@ -12,17 +12,17 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from orchestrator_runtime import output
-from orchestrator_runtime.app import ABORT, App
+from orchestrator_runtime.app import App
+from orchestrator_runtime.connection import Connection, Received
 from orchestrator_runtime.contract.errors import Problem
 from orchestrator_runtime.contract.instance import JOURNAL_SOCKET, InstanceStart
 from orchestrator_runtime.frameworks import entrypoint, recording
@@ -31,7 +31,6 @@ from orchestrator_runtime.redaction import create_redactor
 from orchestrator_runtime.telemetry import create_tracer
 
 DATAGRAM_BYTES = 256 * 1024
-KEEP_ALIVE = 24 * 3600  # seconds; the gateway closes its connections, so that it never writes to one we just closed
 BACKLOG = 2048
 STUCK = 71  # exit status
 
@@ -89,8 +88,9 @@ class Server:
             on_stuck=on_stuck,
             tracer=self._tracer,
         )
-        self._config = _config(self._app)
-        self._state = ServerState()
+        self.body_limit = start.payload_limit
+        self._connections: set[Connection] = set()
+        self._calls: set[asyncio.Task[None]] = set()
         self._draining = False
         self._drained = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,9 +101,7 @@ class Server:
         self._app.agent = agent
         connecting = loop.create_task(self._app.client.run())
         listen.setblocking(False)
-        self._listening = await loop.create_unix_server(
-            lambda: _Connection(self._config, self._state, on_closed=self._check), sock=listen, backlog=BACKLOG
-        )
+        self._listening = await loop.create_unix_server(lambda: Connection(self), sock=listen, backlog=BACKLOG)
         control.setblocking(False)
         loop.add_reader(control.fileno(), self._heard, control)
         loop.add_signal_handler(signal.SIGTERM, self.drain)
@@ -117,6 +115,28 @@ class Server:
             if self._tracer is not None:
                 await asyncio.to_thread(self._tracer.close)
 
+    # Owner: connections are closed by the platform, so that it never writes to one that we just closed
+
+    def opened(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._check()
+
+    def handle(self, request: Received, connection: Connection) -> None:
+        call = asyncio.get_running_loop().create_task(self._app.handle(request, connection))
+        self._calls.add(call)
+        call.add_done_callback(partial(self._handled, connection))
+
+    def _handled(self, connection: Connection, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled() and call.exception() is not None:  # a defect of ours: it costs one connection
+            traceback.print_exception(call.exception())
+            connection.abort()
+
+    # draining
+
     def drain(self) -> None:
         """Take no new connections; end when the calls that came are answered."""
         if not self._draining:
@@ -128,9 +148,9 @@ class Server:
         """Go on with the drain, if there is one."""
         if not self._draining or self._app.calls:
             return
-        for connection in list(self._state.connections):
-            connection.shutdown()
-        if not self._state.connections:
+        for connection in list(self._connections):
+            connection.shut_down()
+        if not self._connections:
             self._drained.set()
 
     def _heard(self, control: socket.socket) -> None:
@@ -151,41 +171,6 @@ class Server:
             renewing = asyncio.create_task(self._app.client.renew(message["journal_token"]))
             self._tasks.add(renewing)
             renewing.add_done_callback(self._tasks.discard)
-
-
-class _Connection(HttpToolsProtocol):
-    """uvicorn's HTTP protocol; a call may break its connection, and the server is told of its end."""
-
-    def __init__(self, config: uvicorn.Config, state: ServerState, *, on_closed: Callable[[], None]) -> None:
-        super().__init__(config=config, server_state=state, app_state={})
-        self._on_closed = on_closed
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        extensions: dict[str, Any] = {ABORT: self.transport.abort}
-        self.scope["extensions"] = extensions
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._on_closed()
-
-
-def _config(app: App) -> uvicorn.Config:
-    config = uvicorn.Config(
-        app,
-        interface="asgi3",
-        http=HttpToolsProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
-    )
-    config.load()
-    return config
 
 
 def _tell(control: socket.socket, message: dict[str, Any]) -> None:

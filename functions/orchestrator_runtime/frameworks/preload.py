@@ -18,11 +18,6 @@ SERVER = (
     "pydantic",
     "ssl",
     "urllib.request",
-    "uvicorn",
-    "uvicorn.lifespan.off",
-    "uvicorn.lifespan.on",
-    "uvicorn.loops.uvloop",
-    "uvicorn.protocols.http.httptools_impl",
     "uvloop",
 )
 
