@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from control_api.journal.ledger import Ended, Ledger
+from control_api.journal.ledger import Ended, Ledger, RunKey
 from control_api.journal.operations import Operation, Outcome
 from control_api.journal.policies import Policies
 from control_api.journal.records import Run
@@ -26,26 +26,34 @@ class Executed(NamedTuple):
 class JournalLane:
     """The lane (`store.database.Lane`) of all journal operations."""
 
-    def __init__(self, keys: OrganizationKeys, clock: Clock) -> None:
+    def __init__(self, keys: OrganizationKeys, clock: Clock, *, is_only_writer: bool) -> None:
+        """`is_only_writer`: nobody else changes runs, so those that are worked on need not be read again."""
         self._keys = keys
         self._clock = clock
+        self._is_only_writer = is_only_writer
         self.policies = Policies()
         self._weeks: frozenset[str] = frozenset()
+        self._running: dict[RunKey, Run] = {}
 
     def execute(self, session: WriteSession, items: Sequence[Operation]) -> list[Executed]:
         """An operation that raises `Problem` fails alone; anything else it raises undoes the batch."""
         now = self._clock.now().timestamp()
-        ledger = Ledger(session, keys=self._keys, now=now, weeks=self._weeks)
+        ledger = Ledger(session, keys=self._keys, now=now, weeks=self._weeks, running=self._running)
         ledger.load([key for operation in items for key in operation.runs()])
         ledger.load_identities([key for operation in items for key in operation.identities()])
         executed = [self._one(ledger, operation) for operation in items]
         ledger.flush()
         return executed
 
-    def committed(self, partition: str) -> None:
-        """Note that the tables of a week are there to stay."""
-        if partition not in self._weeks:
-            self._weeks |= {partition}
+    def committed(self, run: Run) -> None:
+        """Note that a run is in the database like this, and the tables of its week are there to stay.
+
+        Comes between two batches.
+        """
+        if run.partition not in self._weeks:
+            self._weeks |= {run.partition}
+        if run.running and self._is_only_writer:
+            self._running[run.organization, run.id] = run
 
     def _one(self, ledger: Ledger, operation: Operation) -> Executed:
         outcome: Outcome | Problem

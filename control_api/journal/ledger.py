@@ -6,11 +6,11 @@ transaction sees each run as one object, so an admission and its end may be in t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
 from sqlalchemy import delete, select
 
 from control_api.journal.records import (
@@ -48,19 +48,33 @@ class Ended(NamedTuple):
     seconds: float
 
 
-dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # json.dumps makes an encoder per call
+def dumps(value: Any) -> str:
+    """JSON as it is stored."""
+    return to_json(value).decode()
 
 
 class Ledger:
     """Runs, identities and events of one transaction. `now` is the moment of the whole batch."""
 
-    def __init__(self, session: WriteSession, *, keys: OrganizationKeys, now: float, weeks: frozenset[str]) -> None:
-        """`weeks`: partitions that are known to exist."""
+    def __init__(
+        self,
+        session: WriteSession,
+        *,
+        keys: OrganizationKeys,
+        now: float,
+        weeks: frozenset[str],
+        running: dict[RunKey, Run],
+    ) -> None:
+        """`weeks`: partitions that are known to exist. `running`: runs as they are in the database.
+
+        A run is taken out of `running` when it is looked for: what becomes of it is not committed yet.
+        """
         self.session = session
         self.keys = keys
         self.now = now
         self.partition = partitions.week(datetime.fromtimestamp(now, UTC))
         self._weeks = weeks
+        self._running = running
         self._runs: dict[RunKey, Run | None] = {}
         self._new: dict[RunKey, Run] = {}
         self._changed: dict[RunKey, Run] = {}
@@ -75,8 +89,12 @@ class Ledger:
 
     def load(self, keys: Iterable[RunKey]) -> None:
         """Read these runs with one statement, so that `find` needs none."""
-        missing = [key for key in dict.fromkeys(keys) if key not in self._runs]
-        self._runs.update(dict.fromkeys(missing))
+        missing = []
+        for key in keys:
+            if key not in self._runs:
+                run = self._runs[key] = self._running.pop(key, None)
+                if run is None:
+                    missing.append(key)
         for row in RUNS.find(self.session, missing):
             self._runs[row[0], row[1]] = Run(*row)
 
@@ -86,9 +104,10 @@ class Ledger:
             self.load([key])
         return self._runs[key]
 
-    def loaded(self) -> Iterable[Run]:
-        """Every run that was looked for and exists."""
-        return (run for run in self._runs.values() if run is not None)
+    def changed_elsewhere(self) -> list[Run]:
+        """A statement is about to change rows: no run is known any more but those that were looked for: these."""
+        self._running.clear()
+        return [run for run in self._runs.values() if run is not None]
 
     def add(self, run: Run) -> None:
         key = (run.organization, run.id)

@@ -238,7 +238,7 @@ class Renew(Operation):
             .where(runs.c.state == RunState.RUNNING, runs.c.instance.in_(list(self.instances)))
             .values(lease_expires_at=limited)
         )
-        for run in ledger.loaded():
+        for run in ledger.changed_elsewhere():
             if run.running and run.instance in self.instances and run.deadline_at is not None:
                 run.lease_expires_at = min(until, run.deadline_at)
         return None

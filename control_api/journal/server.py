@@ -33,7 +33,7 @@ class JournalServer:
         self._journal = journal
         self._tokens = tokens
         self._connections: dict[Peer, Identity] = {}
-        self._open: dict[Peer, set[Answer]] = {}
+        self._open: set[Peer] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Handler] = {
             "hello": self._hello,
@@ -63,12 +63,11 @@ class JournalServer:
         return Peer(self._handlers, on_connected=self._connected, on_lost=self._lost)
 
     def _connected(self, peer: Peer) -> None:
-        self._open[peer] = set()
+        self._open.add(peer)
 
     def _lost(self, peer: Peer) -> None:
         self._connections.pop(peer, None)
-        for answer in self._open.pop(peer, ()):
-            answer.cancel()
+        self._open.discard(peer)
 
     def _hello(self, peer: Peer, message: Message) -> Message:
         protocol = count(message.fields, "protocol")
@@ -92,12 +91,7 @@ class JournalServer:
     # operations
 
     def _write(self, parse: Callable[[Identity, Message], Operation], peer: Peer, message: Message) -> Answer:
-        answer = self._journal.execute(parse(self._identity(peer), message))
-        waiting = self._open.get(peer)
-        if waiting is not None:
-            waiting.add(answer)
-            answer.add_done_callback(waiting.discard)
-        return answer
+        return self._journal.execute(parse(self._identity(peer), message))
 
     async def _recorded(self, peer: Peer, message: Message) -> Message:
         identity = self._identity(peer)

@@ -45,7 +45,7 @@ class Journal:
         self.keys = keys
         self.clock = clock
         self._changes = changes
-        self._lane = JournalLane(keys, clock)
+        self._lane = JournalLane(keys, clock, is_only_writer=database.dialect == "sqlite")
         self._loop = asyncio.get_running_loop()
         self._parked: defaultdict[RunKey, dict[Answer, Operation]] = defaultdict(dict)
         self._run_listeners: list[RunListener] = []
@@ -137,16 +137,14 @@ class Journal:
     # after the commit
 
     def _enqueue(self, operation: Operation, answer: Answer) -> None:
-        queued = self.database.enqueue(self._lane, operation)
-        queued.add_done_callback(partial(self._committed, operation, answer))
+        self.database.enqueue(self._lane, operation, partial(self._committed, operation, answer))
 
-    def _committed(self, operation: Operation, answer: Answer, queued: asyncio.Future[Executed]) -> None:
-        error = queued.exception()
-        if error is not None:
+    def _committed(self, operation: Operation, answer: Answer, executed: Executed | BaseException) -> None:
+        if isinstance(executed, BaseException):
             if not answer.done():
-                answer.set_exception(error)
+                answer.set_exception(executed)
             return
-        outcome, touched, ended = queued.result()
+        outcome, touched, ended = executed
         if answer.done():
             pass  # whoever asked has gone
         elif isinstance(outcome, Problem):
@@ -163,7 +161,7 @@ class Journal:
 
     def _changed(self, touched: Sequence[Run]) -> None:
         for run in touched:
-            self._lane.committed(run.partition)
+            self._lane.committed(run)
             self._changes.publish(run_topic(run.id))
             if not run.running and self._parked:
                 for answer, operation in self._parked.pop((run.organization, run.id), {}).items():

@@ -6,6 +6,7 @@ Runs are counted when their changes are committed, never by reading the database
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
@@ -55,6 +56,8 @@ class Metrics:
             ("agent", "kind", "state"),
             registry=self._registry,
         )
+        # kept, as every call of an agent comes by and a look-up costs more than to count
+        self._of_runs = cache(lambda agent, state: (self._runs.labels(agent, state), self._run_seconds.labels(agent)))
         self._gateway_up = Gauge("orchestrator_gateway_up", "1 while the gateway answers.", registry=self._registry)
 
     def measure(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -65,8 +68,9 @@ class Metrics:
     def count_end(self, ended: Ended) -> None:
         """A run or a step has ended."""
         if ended.what == "run":
-            self._runs.labels(ended.agent, ended.state).inc()
-            self._run_seconds.labels(ended.agent).observe(ended.seconds)
+            count, seconds = self._of_runs(ended.agent, ended.state)
+            count.inc()
+            seconds.observe(ended.seconds)
         else:
             self._steps.labels(ended.agent, ended.what, ended.state).inc()
 

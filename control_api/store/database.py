@@ -1,8 +1,8 @@
 """The database: reads in threads, and one writer thread with group commit.
 
 Whatever is queued while a commit runs goes into the next transaction, without a timer. `write` runs any function in a
-savepoint of its own; a `Lane` takes all of its queued items at once (the journal's hot path). A future is resolved
-after the commit, so whoever is answered can rely on it.
+savepoint of its own; a `Lane` takes all of its queued items at once (the journal's hot path). Outcomes are told after
+the commit, so whoever is answered can rely on it, and before the next batch begins.
 
 On SQLite this process is the only writer; PostgreSQL takes as many as there are servers.
 """
@@ -16,8 +16,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NewType, Protocol, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, NewType, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -40,7 +40,7 @@ class Lane(Protocol):
     """Executes many queued items in one go."""
 
     def execute(self, session: WriteSession, items: Sequence[Any]) -> Sequence[Any]:
-        """One outcome per item; an exception as an outcome is raised to whoever queued the item.
+        """One outcome per item, for whoever queued it; an exception as an outcome is an error of that item alone.
 
         Raising rolls the whole batch back; its items are then tried one by one, so one bad item fails alone.
         """
@@ -75,11 +75,10 @@ def savepoint(session: WriteSession) -> Iterator[None]:
         execute("RELEASE SAVEPOINT batch")
 
 
-@dataclass(frozen=True, slots=True)
-class _Queued:
+class _Queued(NamedTuple):
     lane: Lane
     item: Any
-    future: asyncio.Future[Any]
+    settle: Callable[[Any], None]
 
 
 class Database:
@@ -121,16 +120,18 @@ class Database:
         Raises what `work` raised (its changes are gone, those of others in the same commit are not), or `Unavailable`
         (`storage_unavailable`) when the commit failed.
         """
-        result: Result = await self.enqueue(self._functions, work)
-        return result
+        written: asyncio.Future[Result] = self._loop.create_future()
+        self.enqueue(self._functions, work, partial(_settle, written))
+        return await written
 
-    def enqueue(self, lane: Lane, item: Any) -> asyncio.Future[Any]:
-        """Queue one item for `lane`; the future has its outcome after the commit. Must be called in the loop."""
-        future: asyncio.Future[Any] = self._loop.create_future()
+    def enqueue(self, lane: Lane, item: Any, settle: Callable[[Any], None]) -> None:
+        """Queue one item for `lane`; `settle` is called with its outcome, or an exception, after the commit.
+
+        Must be called in the loop, where `settle` is called, too; that must neither block nor raise.
+        """
         if not self._pending and not self._busy:
             self._loop.call_soon(self._hand_over)
-        self._pending.append(_Queued(lane, item, future))
-        return future
+        self._pending.append(_Queued(lane, item, settle))
 
     async def close(self) -> None:
         """Finish what is queued, then close every connection."""
@@ -152,14 +153,12 @@ class Database:
             self._batches.put(batch)
 
     def _settle(self, batch: list[_Queued], outcomes: list[Any]) -> None:
-        self._busy = False
         for queued, outcome in zip(batch, outcomes, strict=True):
-            if queued.future.done():
-                continue  # whoever asked has gone; the change stands
-            if isinstance(outcome, BaseException):
-                queued.future.set_exception(outcome)
-            else:
-                queued.future.set_result(outcome)
+            try:
+                queued.settle(outcome)
+            except Exception:  # a border: a defect there must not keep the others from their outcomes
+                logger.exception("An outcome could not be told")
+        self._busy = False
         self._hand_over()
 
     # in the writer thread
@@ -230,6 +229,15 @@ class Database:
         )
         problem.__cause__ = error
         return problem
+
+
+def _settle(written: asyncio.Future[Any], outcome: Any) -> None:
+    if written.done():
+        return  # whoever asked has gone; the change stands
+    if isinstance(outcome, BaseException):
+        written.set_exception(outcome)
+    else:
+        written.set_result(outcome)
 
 
 def open_database(url: str) -> Database:

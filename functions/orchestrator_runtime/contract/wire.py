@@ -15,6 +15,7 @@ import json
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from orchestrator_runtime.contract.errors import BadInput, Problem, TooLarge, Unavailable, from_document
@@ -48,9 +49,12 @@ def with_parts(fields: Header, blobs: Sequence[bytes]) -> Message:
 
 
 Handler: TypeAlias = Callable[["Peer", Message], Message | Awaitable[Message] | None]
-"""Answers one request or notification. May return a reply, a future or coroutine of one, or raise `Problem`."""
+"""Answers one request or notification. May return a reply, a future or coroutine of one, or raise `Problem`.
+
+A future or coroutine is cancelled when the connection is lost."""
 
 
+_from_json = json.JSONDecoder().decode
 _to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # json.dumps makes an encoder per call
 
 
@@ -77,7 +81,7 @@ def decode(buffer: bytearray) -> Iterable[tuple[Header, bytes]]:
         if len(buffer) < body_start + body_length:
             break
         try:
-            header = json.loads(str(buffer[start + LENGTHS.size : body_start], "utf-8"))
+            header = _from_json(str(buffer[start + LENGTHS.size : body_start], "utf-8"))
         except (ValueError, RecursionError) as error:
             raise BadInput("A frame's header is not JSON", code="frame_not_json") from error
         if not isinstance(header, dict):
@@ -110,7 +114,7 @@ class Peer(asyncio.Protocol):
         self._received = bytearray()
         self._outgoing: list[bytes] = []
         self._calls: dict[int, asyncio.Future[Message]] = {}
-        self._tasks: set[asyncio.Task[Message]] = set()
+        self._answers: set[asyncio.Future[Message]] = set()  # of this end, that are still to come
         self._last_id = 0
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
@@ -128,8 +132,8 @@ class Peer(asyncio.Protocol):
             if not call.done():
                 call.set_exception(Unavailable("The connection was lost", code="connection_lost"))
                 call.exception()  # a caller that has gone away must not make the loop complain
-        for task in self._tasks:
-            task.cancel()
+        for answer in self._answers:
+            answer.cancel()
         if not self.lost.done():
             self.lost.set_result(None)
         if self._on_lost:
@@ -204,13 +208,12 @@ class Peer(asyncio.Protocol):
         if reply is None or isinstance(reply, Message):
             self._reply(identity, reply or Message())
             return
-        future = asyncio.ensure_future(reply)
-        if isinstance(future, asyncio.Task):
-            self._tasks.add(future)
-        future.add_done_callback(lambda done: self._finish(identity, done))
+        answer = reply if isinstance(reply, asyncio.Future) else asyncio.ensure_future(reply)
+        self._answers.add(answer)
+        answer.add_done_callback(partial(self._finish, identity))
 
     def _finish(self, identity: int | None, done: asyncio.Future[Message]) -> None:
-        self._tasks.discard(done)
+        self._answers.discard(done)
         if done.cancelled():
             self._refuse(identity, Unavailable("The operation was cancelled", code="cancelled"))
             return

@@ -44,6 +44,17 @@ async def test_a_renewed_lease_lasts_until_the_deadline_and_no_longer(journal: W
     assert (row.state, row.problem["code"]) == ("failed", "run_timed_out")
 
 
+async def test_what_a_run_records_does_not_undo_the_renewal_of_its_lease(journal: World) -> None:
+    instance = await journal.instance("i-1")
+    await instance.admit("r-1")
+    journal.clock.advance(5)
+    await journal.journal.renew(["i-1"])
+    renewed = (await journal.row("r-1")).lease_expires_at
+    await instance.append("r-1", 1, {"kind": "log", "at": 1.0})
+    row = await journal.row("r-1")
+    assert (row.lease_expires_at, row.event_count) == (renewed, 2)
+
+
 async def test_a_run_that_loses_its_instances_again_and_again_ends_as_failed(journal: World) -> None:
     await journal.submit("r-1")
     for number in range(1, 5):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import func, insert, select, text
 
 from control_api.store import partitions
 from control_api.store.bulk import BulkTable
-from control_api.store.database import Database, ReadSession, WriteSession
+from control_api.store.database import Database, Lane, ReadSession, WriteSession
 from control_api.store.tables import identities, organizations
 from control_api.store.upsert import insert_missing, upsert
 from orchestrator_runtime.contract.errors import Unavailable
@@ -22,6 +23,15 @@ NOW = datetime(2026, 1, 1, 12, 30, 0, 123456, tzinfo=UTC)
 
 def add(name: str) -> Any:
     return lambda session: session.execute(insert(organizations).values(id=name, name=name, created_at=NOW))
+
+
+async def queue(database: Database, lane: Lane, *items: Any) -> list[Any]:
+    """The outcomes of items that are queued in one turn."""
+    outcomes: dict[int, Any] = {}
+    for index, item in enumerate(items):
+        database.enqueue(lane, item, partial(outcomes.__setitem__, index))
+    await database.write(lambda session: None)
+    return [outcomes[index] for index in range(len(items))]
 
 
 def names(session: ReadSession) -> list[str]:
@@ -54,9 +64,8 @@ async def test_the_database_s_own_errors_are_problems(database: Database) -> Non
     await database.write(add("a"))
     with pytest.raises(Exception, match=r"(?i)unique"):
         await database.write(add("a"))
-    with pytest.raises(Unavailable) as refused:
-        await database.enqueue(Statements(), "no such statement")
-    assert refused.value.code == "storage_unavailable"
+    [problem] = await queue(database, Statements(), "no such statement")
+    assert (type(problem), problem.code) == (Unavailable, "storage_unavailable")
     with pytest.raises(Unavailable) as refused:
         await database.read(lambda session: session.execute(text("no such statement")))
     assert refused.value.code == "storage_unavailable"
@@ -81,8 +90,7 @@ async def test_a_lane_gets_everything_that_is_queued_and_then_one_by_one_if_that
         "INSERT INTO organizations VALUES ('a', 'a', NULL, 0)",
         "INSERT INTO organizations VALUES ('b', 'b', NULL, 0)",
     ]
-    futures = [database.enqueue(lane, item) for item in (good[0], "nonsense", good[1])]
-    done = await asyncio.gather(*futures, return_exceptions=True)
+    done = await queue(database, lane, good[0], "nonsense", good[1])
     assert (done[0], done[2]) == tuple(good)
     assert isinstance(done[1], Unavailable)
     assert [len(batch) for batch in lane.batches] == [3, 1, 1, 1]
@@ -90,8 +98,18 @@ async def test_a_lane_gets_everything_that_is_queued_and_then_one_by_one_if_that
 
 
 async def test_a_write_that_nobody_waits_for_any_more_stands(database: Database) -> None:
-    future = database.enqueue(Statements(), "INSERT INTO organizations VALUES ('a', 'a', NULL, 0)")
-    future.cancel()
+    writing = asyncio.ensure_future(database.write(add("a")))
+    await asyncio.sleep(0)
+    writing.cancel()
+    await database.write(add("b"))
+    assert await database.read(names) == ["a", "b"]
+
+
+async def test_a_defect_of_one_who_is_told_an_outcome_keeps_no_other_from_theirs(database: Database) -> None:
+    def broken(outcome: Any) -> None:
+        raise LookupError("broken")
+
+    database.enqueue(Statements(), "INSERT INTO organizations VALUES ('a', 'a', NULL, 0)", broken)
     await database.write(add("b"))
     assert await database.read(names) == ["a", "b"]
 
