@@ -28,8 +28,9 @@ from orchestrator_runtime.contract.errors import (
     Unprocessable,
 )
 
-BROWSER_CHALLENGE = 'Basic realm="Orchestrator: any name, the token as password", Bearer'
-"""Basic first: browsers made of Chromium read only the first challenge of a line, and ask nobody for a Bearer token."""
+BEARER_CHALLENGE = "Bearer"
+BROWSER_CHALLENGE = 'Basic realm="Orchestrator: any name, the token as password"'
+"""Alone in its line: browsers made of Chromium understand no line with two challenges, and then ask for nothing."""
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
@@ -37,7 +38,7 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
     document = {**problem.document(), "correlation_id": correlation_id.get()}
     sent = dict(headers or {})
     if isinstance(problem, Unauthenticated):
-        sent["www-authenticate"] = BROWSER_CHALLENGE if problem.extra.get("browser") else "Bearer"
+        sent["www-authenticate"] = BROWSER_CHALLENGE if problem.extra.get("browser") else BEARER_CHALLENGE
         document.pop("browser", None)
     if isinstance(problem, Unavailable | TooMany):
         sent.setdefault("retry-after", "1")
