@@ -77,7 +77,7 @@ class Credentials:
 class Allowed:
     """The dependency behind `allowed`: the caller's credential, if it has the permission.
 
-    Raises `Unauthenticated` (`no_credential`, `unknown_credential`) or `Forbidden` (`not_allowed`).
+    Raises `Unauthenticated` (`unauthenticated`) or `Forbidden` (`permission_missing`).
     """
 
     def __init__(self, permission: str) -> None:
@@ -90,7 +90,7 @@ class Allowed:
         if token is None:
             raise Unauthenticated(
                 "This needs a credential",
-                code="no_credential",
+                code="unauthenticated",
                 hint="Send Authorization: Bearer TOKEN; the owner's is in the file owner-token of the home folder.",
                 browser=browser,
             )
@@ -99,14 +99,14 @@ class Allowed:
         if credential is None:
             raise Unauthenticated(
                 "Nobody has this token",
-                code="unknown_credential",
+                code="unauthenticated",
                 hint="Take the token from the file owner-token of the home folder.",
                 browser=browser,
             )
         if not credential.may(self.permission):
             raise Forbidden(
                 f"This credential lacks the permission {self.permission}",
-                code="not_allowed",
+                code="permission_missing",
                 hint="Ask the owner of the organization for it.",
             )
         return credential

@@ -22,8 +22,8 @@ from orchestrator_runtime.contract.errors import PROBLEM_CONTENT_TYPE, NotFound
 Documented = tuple[int, str, str]
 """An error an operation may answer: HTTP status, code, detail."""
 
-NO_CREDENTIAL: Documented = (401, "no_credential", "This needs a credential")
-NOT_ALLOWED: Documented = (403, "not_allowed", "This credential lacks the permission agents:read")
+NO_CREDENTIAL: Documented = (401, "unauthenticated", "This needs a credential")
+NOT_ALLOWED: Documented = (403, "permission_missing", "This credential lacks the permission agents:read")
 INVALID: Documented = (422, "invalid_request", "The request does not fit its schema: limit")
 BODY_TOO_LARGE: Documented = (413, "body_too_large", "The body is too large")
 INTERNAL: Documented = (500, "internal", "Something unexpected went wrong in the server")

@@ -18,7 +18,7 @@ from control_api.streaming import CONTENT_TYPE, event_stream
 
 router = APIRouter(prefix="/agents", tags=["agents"])
 
-UNKNOWN = (404, "agent_not_found", "There is no agent triage")
+UNKNOWN = (404, "agent_unknown", "There is no agent triage")
 NOT_READY = (409, "revision_not_ready", "triage-00004 is failed and cannot get calls")
 NO_REVISION = (422, "revision_unknown", "The agent has no revision triage-00009")
 EVENTS = 'id: 5d1f…\nevent: agent\ndata: {"name": "triage", "state": "idle", …}\n\n'

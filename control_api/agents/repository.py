@@ -62,7 +62,7 @@ def page(session: ReadSession, organization: str, *, after: str | None, limit: i
 def remove(session: WriteSession, organization: str, name: str, *, now: datetime) -> None:
     """Nothing of the agent gets calls any more; its runs, versions and revisions stay on record.
 
-    Raises `NotFound` (`agent_not_found`).
+    Raises `NotFound` (`agent_unknown`).
     """
     agent = rows.require(session, organization, name)
     deleted = Conflict(f"The agent {name} was deleted", code="agent_deleted", hint="Deploy it again to have it back.")

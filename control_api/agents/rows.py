@@ -21,7 +21,7 @@ def find(session: ReadSession, organization: str, name: str) -> str | None:
 
 
 def require(session: ReadSession, organization: str, name: str) -> str:
-    """The id of the agent that has this name now. Raises `NotFound` (`agent_not_found`)."""
+    """The id of the agent that has this name now. Raises `NotFound` (`agent_unknown`)."""
     found = find(session, organization, name)
     if found is None:
         raise unknown(name)
@@ -46,4 +46,4 @@ def touch(session: WriteSession, agent: str, *, now: datetime) -> None:
 
 
 def unknown(name: str) -> NotFound:
-    return NotFound(f"There is no agent {name}", code="agent_not_found", hint="`orchestrator ls` lists them.")
+    return NotFound(f"There is no agent {name}", code="agent_unknown", hint="`orchestrator ls` lists them.")

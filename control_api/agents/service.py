@@ -55,7 +55,7 @@ class AgentsService:
         return page_of(views, limit=limit, key=lambda agent: (agent.name,))
 
     async def get(self, organization: str, name: str) -> AgentView:
-        """Raises `NotFound` (`agent_not_found`)."""
+        """Raises `NotFound` (`agent_unknown`)."""
         found = await self._find(organization, name)
         if found is None:
             raise rows.unknown(name)
@@ -80,7 +80,7 @@ class AgentsService:
     async def remove(self, organization: str, name: str) -> None:
         """The agent gets no calls any more. Open runs end where they began: their revisions stay until then.
 
-        Raises `NotFound` (`agent_not_found`).
+        Raises `NotFound` (`agent_unknown`).
         """
         now = self._clock.now()
         await self._change(organization, name, lambda session: repository.remove(session, organization, name, now=now))

@@ -15,7 +15,7 @@ from control_api.paging import After, Limit, Page
 
 router = APIRouter(prefix="/builds", tags=["builds"])
 
-UNKNOWN = (404, "build_not_found", "There is no build 0193a5b0-7c40-7a10-8f00-5d6c7b8a9f01")
+UNKNOWN = (404, "build_unknown", "There is no build 0193a5b0-7c40-7a10-8f00-5d6c7b8a9f01")
 
 
 def provide(request: Request) -> BuildsService:

@@ -20,14 +20,14 @@ class BuildsService:
         return page_of(rows, limit=limit, key=lambda build: (build.id,))
 
     async def get(self, organization: str, build: str) -> BuildView:
-        """Raises `NotFound` (`build_not_found`)."""
+        """Raises `NotFound` (`build_unknown`)."""
         found = await self._database.read(lambda session: repository.find(session, organization, build))
         if found is None:
             raise _unknown(build)
         return found
 
     async def log(self, organization: str, build: str) -> str:
-        """Everything that was said so far. Raises `NotFound` (`build_not_found`)."""
+        """Everything that was said so far. Raises `NotFound` (`build_unknown`)."""
         found = await self._database.read(lambda session: repository.log(session, organization, build))
         if found is None:
             raise _unknown(build)
@@ -35,4 +35,4 @@ class BuildsService:
 
 
 def _unknown(build: str) -> NotFound:
-    return NotFound(f"There is no build {build}", code="build_not_found", hint="GET /api/v1/builds lists them.")
+    return NotFound(f"There is no build {build}", code="build_unknown", hint="GET /api/v1/builds lists them.")

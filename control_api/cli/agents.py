@@ -40,10 +40,13 @@ def describe(cli: Cli, name: str) -> None:
     client = cli.connect()
     agent = client.get(f"/agents/{segment(name)}")
     revisions, _ = client.pages(f"/agents/{segment(name)}/revisions", limit=20)
-    cli.terminal.data({**agent, "revisions": revisions}, lambda: _description(agent, revisions))
+    deployments, _ = client.pages("/deployments", agent=agent["name"], limit=1)
+    deployment = deployments[0] if deployments else None  # it was deleted just now
+    found = {**agent, "revisions": revisions, "deployment": deployment}
+    cli.terminal.data(found, lambda: _description(agent, revisions, deployment))
 
 
-def _description(agent: dict[str, Any], revisions: list[dict[str, Any]]) -> str:
+def _description(agent: dict[str, Any], revisions: list[dict[str, Any]], deployment: dict[str, Any] | None) -> str:
     simple = fields(
         (
             ("name", agent["name"]),
@@ -57,6 +60,7 @@ def _description(agent: dict[str, Any], revisions: list[dict[str, Any]]) -> str:
             ("traffic", traffic_words(agent.get("traffic") or [])),
             ("updated", ago(agent.get("updated_at"))),
             ("protections", protection_words(revisions)),
+            ("last deployment", deployment and deployment_words(deployment)),
         )
     )
     listed = table(
@@ -93,6 +97,14 @@ def protection_words(revisions: list[dict[str, Any]]) -> str:
     found: dict[str, str] = next((r["protections"] for r in revisions if r.get("protections")), {})
     missing = {name: state for name, state in found.items() if not state.startswith("in force")}
     return flat(missing) or ("all in force" if found else "")
+
+
+def deployment_words(deployment: dict[str, Any]) -> str:
+    """How it goes or why it failed; nothing once it serves."""
+    state, problem = deployment["state"], deployment.get("problem") or {}
+    if state == "ready":
+        return ""
+    return f"{state}: {problem['detail'].splitlines()[0]} ({problem.get('code')})" if problem else state
 
 
 def traffic_words(targets: list[dict[str, Any]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -29,7 +28,7 @@ def logs(cli: Cli, name: str, follow: bool, revision: str | None, run: str | Non
 
 
 def log_lines(client: Client, path: str, *, follow: bool, revision: str | None = None) -> Iterator[dict[str, Any]]:
-    """The lines, oldest first: {at (seconds since the epoch), instance, stream, run, line}."""
+    """The lines, oldest first: {at, instance, stream, run, line}."""
     for event in client.follow(path, revision=revision, follow=True if follow else None):
         value = event.value()
         if isinstance(value, dict) and "line" in value:
@@ -38,5 +37,4 @@ def log_lines(client: Client, path: str, *, follow: bool, revision: str | None =
 
 def log_text(line: dict[str, Any]) -> str:
     """One line for people: the time of day in UTC, the instance's short name, the text."""
-    at = datetime.fromtimestamp(line["at"], UTC)
-    return f"{at:%H:%M:%S}  {str(line.get('instance', ''))[-8:]}  {line.get('line', '')}".rstrip()
+    return f"{line['at'][11:19]}  {str(line.get('instance', ''))[-8:]}  {line.get('line', '')}".rstrip()

@@ -34,10 +34,12 @@ def runs(
     items, following = cli.connect().pages(
         "/runs", limit=limit, agent=agent, state=state, session=session, cursor=cursor
     )
-    cli.terminal.data({"items": items, "next": following}, lambda: _run_table(items))
+    filtered = any(value is not None for value in (agent, state, session, cursor))
+    empty = "No run matches." if filtered else "No runs: `orchestrator invoke NAME -d …` makes one."
+    cli.terminal.data({"items": items, "next": following}, lambda: _run_table(items, empty=empty))
 
 
-def _run_table(items: list[dict[str, Any]]) -> str:
+def _run_table(items: list[dict[str, Any]], *, empty: str) -> str:
     return table(
         ("run", "agent", "state", "started", "took", "session"),
         (
@@ -51,7 +53,7 @@ def _run_table(items: list[dict[str, Any]]) -> str:
             )
             for run in items
         ),
-        empty="No runs: `orchestrator invoke NAME -d …` makes one.",
+        empty=empty,
     )
 
 

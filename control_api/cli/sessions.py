@@ -26,14 +26,16 @@ def sessions() -> None:
 def list_sessions(cli: Cli, agent: str | None, limit: int) -> None:
     """List sessions, the newest first."""
     items, following = cli.connect().pages("/sessions", limit=limit, agent=agent)
-    cli.terminal.data({"items": items, "next": following}, lambda: _session_table(items))
+    starts = f"`orchestrator invoke {agent or 'NAME'} --session S -d …` starts one."
+    empty = f"No session of {agent}: {starts}" if agent else f"No sessions: {starts}"
+    cli.terminal.data({"items": items, "next": following}, lambda: _session_table(items, empty=empty))
 
 
-def _session_table(items: list[dict[str, Any]]) -> str:
+def _session_table(items: list[dict[str, Any]], *, empty: str) -> str:
     return table(
         ("session", "agent", "runs", "updated"),
         ((i.get("session"), i.get("agent"), i.get("runs"), ago(i.get("updated_at"))) for i in items),
-        empty="No sessions: `orchestrator invoke NAME --session S -d …` starts one.",
+        empty=empty,
     )
 
 

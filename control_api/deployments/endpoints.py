@@ -17,7 +17,7 @@ from control_api.streaming import CONTENT_TYPE, event_stream, last_number
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
 
-UNKNOWN = (404, "deployment_not_found", "There is no deployment 0193a5b0-7c3e-7d4f-9a6b-2c1d0e9f8a7b")
+UNKNOWN = (404, "deployment_unknown", "There is no deployment 0193a5b0-7c3e-7d4f-9a6b-2c1d0e9f8a7b")
 EVENTS = (
     'id: 1\nevent: state\ndata: {"state": "building"}\n\nid: 2\nevent: log\ndata: {"line": "Resolved 12 packages"}\n\n'
 )

@@ -49,7 +49,7 @@ class DeploymentsService:
         return made
 
     async def get(self, organization: str, deployment: str) -> DeploymentView:
-        """Raises `NotFound` (`deployment_not_found`)."""
+        """Raises `NotFound` (`deployment_unknown`)."""
         return await self._database.read(lambda session: self._get(session, organization, deployment))
 
     async def page(
@@ -113,7 +113,7 @@ class DeploymentsService:
         if found is None:
             raise NotFound(
                 f"There is no deployment {deployment}",
-                code="deployment_not_found",
+                code="deployment_unknown",
                 hint="GET /api/v1/deployments lists them.",
             )
         return found

@@ -15,11 +15,12 @@ from control_api.journal import lifecycle
 from control_api.journal.ledger import IdentityKey, Ledger, RunKey, dumps
 from control_api.journal.operations import Later, Operation, Outcome, ending_of
 from control_api.journal.policies import Policies
+from control_api.journal.reading import run_unknown
 from control_api.journal.records import Run
 from control_api.journal.tokens import Identity
 from control_api.store.tables import sessions
 from control_api.store.upsert import upsert
-from orchestrator_runtime.contract.errors import Conflict, NotFound, Unprocessable
+from orchestrator_runtime.contract.errors import Conflict, Unprocessable
 from orchestrator_runtime.contract.journal import Admission
 from orchestrator_runtime.contract.states import RunState, WaitReason
 from orchestrator_runtime.contract.wire import Message
@@ -56,7 +57,7 @@ class Arrival(Operation):
                 if run is not None and found is not None:
                     _same_body(found[1], self.admission.get("fingerprint"))
         if run is not None and run.agent != self.agent:
-            raise NotFound(f"{self.agent} has no run {run.id}", code="run_unknown")
+            raise run_unknown(run.id)
         return run
 
     def new(self, ledger: Ledger) -> Run:
@@ -156,7 +157,7 @@ class Admit(Arrival):
 
     def _first(self, ledger: Ledger) -> Outcome:
         if self.dispatched:
-            raise NotFound(f"There is no run {self.admission['run']}", code="run_unknown")
+            raise run_unknown(self.admission["run"])
         run = self.new(ledger)
         if run.wait_reason == WaitReason.SESSION:
             self.accept(ledger, run)

@@ -15,10 +15,11 @@ from sqlalchemy import Double, case, literal, select, update
 from control_api.journal import lifecycle
 from control_api.journal.ledger import IdentityKey, Ledger, RunKey
 from control_api.journal.policies import Policies
+from control_api.journal.reading import run_unknown
 from control_api.journal.records import Run
 from control_api.journal.tokens import Identity
 from control_api.store.tables import runs
-from orchestrator_runtime.contract.errors import BadInput, Conflict, NotFound, Problem
+from orchestrator_runtime.contract.errors import BadInput, Conflict, Problem
 from orchestrator_runtime.contract.journal import FENCED, Ending, Event
 from orchestrator_runtime.contract.states import RunState, WaitReason
 from orchestrator_runtime.contract.wire import Message
@@ -66,7 +67,7 @@ class OfRun(Operation):
         """Raises `NotFound` (`run_unknown`)."""
         run = ledger.find(self.organization, self.run)
         if run is None:
-            raise NotFound(f"There is no run {self.run}", code="run_unknown")
+            raise run_unknown(self.run)
         return run
 
 

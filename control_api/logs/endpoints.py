@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -10,6 +11,7 @@ from starlette.responses import StreamingResponse
 
 from control_api.agents.paths import Name
 from control_api.authorization import LogsRead
+from control_api.logs.lines import shown
 from control_api.logs.service import LogsService
 from control_api.openapi import answers, errors
 from control_api.settings import Settings
@@ -37,8 +39,8 @@ Service = Annotated[LogsService, Depends(provide)]
     summary="What an agent's instances wrote, as JSON lines, oldest first",
     response_class=StreamingResponse,
     responses=errors(
-        (404, "agent_not_found", "There is no agent triage"),
-        (404, "revision_not_found", "triage has no revision triage-00009"),
+        (404, "agent_unknown", "There is no agent triage"),
+        (404, "revision_unknown", "triage has no revision triage-00009"),
     )
     | answers(CONTENT_TYPE, example=EXAMPLE, description="JSON lines; an empty one only keeps the connection."),
 )
@@ -76,7 +78,13 @@ async def read_run_logs(
     return _streamed(request, read(caller.organization, run))
 
 
+async def _shown(lines: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(lines):
+        async for line in lines:
+            yield shown(line)
+
+
 def _streamed(request: Request, lines: AsyncGenerator[bytes]) -> StreamingResponse:
     settings: Settings = request.app.state.settings
-    alive = kept_alive(lines, silence=settings.runs.keep_alive, filler=b"\n")
+    alive = kept_alive(_shown(lines), silence=settings.runs.keep_alive, filler=b"\n")
     return StreamingResponse(alive, media_type=CONTENT_TYPE)

@@ -27,7 +27,7 @@ class LogsService:
     async def revisions(self, organization: str, agent: str, revision: str | None) -> list[str]:
         """The revisions whose logs are meant, oldest first.
 
-        Raises `NotFound` (`agent_not_found`, `revision_not_found`).
+        Raises `NotFound` (`agent_unknown`, `revision_unknown`).
         """
 
         def load(session: ReadSession) -> list[str]:
@@ -38,7 +38,7 @@ class LogsService:
             if revisions_of.find(session, organization, identity, revision) is None:
                 raise NotFound(
                     f"{agent} has no revision {revision}",
-                    code="revision_not_found",
+                    code="revision_unknown",
                     hint=f"`orchestrator describe {agent}` lists them.",
                 )
             return [revision]

@@ -147,15 +147,16 @@ class AgentReconciler:
             await tools.database.write(lambda session: steps.retire(session, organization, retired))
         rows = [stored.revisions[name] for name in keep]
         revisions = tuple(desired.revision(row, self._name, self._manifest(row), tools.home) for row in rows)
-        await self._tell(DesiredAgent(organization, agent, revisions, tuple(stored.traffic)))
+        wanted = DesiredAgent(organization, agent, revisions, tuple(stored.traffic))
+        await self._tell(wanted if revisions or stored.is_there else None)
         needed, _ = served(stored.records, stored.traffic, with_open_runs=frozenset(), kept=tools.kept)
         return [stored.open_runs[name] for name in keep if name not in needed]
 
-    async def _tell(self, wanted: DesiredAgent) -> None:
-        """Tell the platform, unless it has been told; an agent without a revision is not served at all."""
+    async def _tell(self, wanted: DesiredAgent | None) -> None:
+        """Tell the platform, unless it has been told; None: there is no such agent any more."""
         if wanted == self._told:
             return
-        if wanted.revisions:
+        if wanted is not None:
             await self._tools.platform.deploy(wanted)
         else:
             await self._tools.platform.remove(*self._name)

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select, text
 
+from control_api.deployments.repository import newest
 from control_api.reconciler.plan import RevisionRecord
 from control_api.reconciler.steps import Name
 from control_api.revisions.repository import traffic_of
@@ -29,6 +30,7 @@ SERVABLE = (RevisionState.DEPLOYING, RevisionState.READY)
 class Stored:
     """Everything that decides what is served. `open_runs`: revision to the oldest of its runs that have not ended."""
 
+    is_there: bool  # the agent exists, also while none of its revisions is ready
     revisions: Mapping[str, Any]  # rows by name, oldest first
     traffic: Sequence[TrafficTarget]
     open_runs: Mapping[str, str]
@@ -61,6 +63,7 @@ def load(session: ReadSession, name: Name) -> Stored:
         .order_by(revisions.c.number)
     )
     return Stored(
+        is_there=alive is not None and newest(session, organization, alive) is not None,
         revisions={row.name: row for row in session.execute(query)},
         traffic=traffic_of(session, organization, [alive])[alive] if alive else [],
         open_runs=open_runs,

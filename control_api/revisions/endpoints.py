@@ -15,7 +15,7 @@ from control_api.revisions.service import RevisionsService
 
 router = APIRouter(prefix="/agents/{name}/revisions", tags=["revisions"])
 
-NO_AGENT = (404, "agent_not_found", "There is no agent triage")
+NO_AGENT = (404, "agent_unknown", "There is no agent triage")
 
 
 def provide(request: Request) -> RevisionsService:
@@ -40,7 +40,7 @@ async def list_revisions(
 @router.get(
     "/{revision}",
     summary="Show a revision",
-    responses=errors(NO_AGENT, (404, "revision_not_found", "triage has no revision triage-00009")),
+    responses=errors(NO_AGENT, (404, "revision_unknown", "triage has no revision triage-00009")),
 )
 async def get_revision(name: Name, revision: Revision, caller: AgentsRead, service: Service) -> RevisionView:
     return await service.get(caller.organization, name, revision)

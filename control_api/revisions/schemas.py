@@ -24,7 +24,7 @@ EXAMPLE = {
             "instance": "triage-00003-1a2b",
             "revision": "triage-00003",
             "state": "ready",
-            "started_at": 1.7e9,
+            "started_at": "2026-11-24T13:59:59.500Z",
             "pid": 4711,
         }
     ],
@@ -37,7 +37,7 @@ class InstanceView(View):
     instance: str
     revision: str
     state: str = Field(description="starting, ready or stopping.")
-    started_at: float = Field(description="Seconds since the epoch.")
+    started_at: Moment
     pid: int | None = Field(description="Process on the machine that runs it; null where that has no meaning.")
 
 

@@ -20,7 +20,7 @@ class RevisionsService:
         self._platform = platform
 
     async def page(self, organization: str, agent: str, *, after: str | None, limit: int) -> Page[RevisionView]:
-        """Newest first, retired and failed ones included. Raises `NotFound` (`agent_not_found`)."""
+        """Newest first, retired and failed ones included. Raises `NotFound` (`agent_unknown`)."""
 
         def load(session: ReadSession) -> tuple[list[StoredRevision], list[TrafficTarget]]:
             identity = agents.require(session, organization, agent)
@@ -32,7 +32,7 @@ class RevisionsService:
         return page_of(views, limit=limit, key=lambda revision: (revision.name,))
 
     async def get(self, organization: str, agent: str, revision: str) -> RevisionView:
-        """Raises `NotFound` (`agent_not_found`, `revision_not_found`)."""
+        """Raises `NotFound` (`agent_unknown`, `revision_unknown`)."""
 
         def load(session: ReadSession) -> tuple[StoredRevision | None, list[TrafficTarget]]:
             identity = agents.require(session, organization, agent)
@@ -43,7 +43,7 @@ class RevisionsService:
         if stored is None:
             raise NotFound(
                 f"{agent} has no revision {revision}",
-                code="revision_not_found",
+                code="revision_unknown",
                 hint=f"`orchestrator describe {agent}` lists them.",
             )
         [view] = revision_views([stored], traffic, await observe(self._platform, organization, agent))

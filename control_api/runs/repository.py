@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, func, or_, select, text
 
 from control_api.runs.schemas import EventView, RunDetails, RunView
 from control_api.runs.story import attempts
+from control_api.schemas import written
 from control_api.store.database import ReadSession
 from control_api.store.partitions import events_of
 from control_api.store.tables import LEASED, UNUSUAL, runs
@@ -90,9 +92,16 @@ def _event(row: RowMapping) -> EventView:
         parent=row["parent"],
         name=row["name"],
         kind=row["step_kind"],
-        data=row["data"],
+        data=_shown(row["data"]),
         has_content=row["stored"] > 0,
     )
+
+
+def _shown(data: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What is recorded with an event; the time until which a run waits is recorded in seconds since the epoch."""
+    if not data or data.get("until") is None:
+        return data
+    return {**data, "until": written(datetime.fromtimestamp(data["until"], UTC))}
 
 
 def _members(row: RowMapping) -> dict[str, Any]:

@@ -125,7 +125,11 @@ class RunsService:
 
         def read(session: ReadSession, row: RowMapping) -> Content:
             if not 1 <= seq <= row["event_count"]:
-                raise NotFound(f"Run {run} has no event {seq}", code="event_unknown")
+                raise NotFound(
+                    f"Run {run} has no event {seq}",
+                    code="event_unknown",
+                    hint=f"GET /api/v1/runs/{run}/events lists them.",
+                )
             declared = row["request"] if seq == 1 else row["answer"]
             known = seq == 1 or (seq == row["event_count"] and row["ended_at"] is not None)
             content_type = (declared or {}).get("content_type") if known else None

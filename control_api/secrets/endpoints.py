@@ -43,7 +43,7 @@ async def put_secret(name: Name, body: SecretRequest, caller: SecretsWrite, serv
     "/{name}",
     status_code=204,
     summary="Remove a secret; agents that name it cannot start any more",
-    responses=errors((404, "secret_not_found", "There is no secret OPENAI_API_KEY")),
+    responses=errors((404, "secret_unknown", "There is no secret OPENAI_API_KEY")),
 )
 async def delete_secret(name: Name, caller: SecretsWrite, service: Service) -> None:
     await service.remove(caller.organization, name)

@@ -35,10 +35,10 @@ class SecretsService:
         return page_of(rows, limit=limit, key=lambda secret: (secret.name,))
 
     async def remove(self, organization: str, name: str) -> None:
-        """Raises `NotFound` (`secret_not_found`)."""
+        """Raises `NotFound` (`secret_unknown`)."""
         if not await self._database.write(lambda session: repository.remove(session, organization, name)):
             raise NotFound(
-                f"There is no secret {name}", code="secret_not_found", hint="`orchestrator secrets ls` lists them."
+                f"There is no secret {name}", code="secret_unknown", hint="`orchestrator secrets ls` lists them."
             )
 
     # for the platform, never for a caller of the API

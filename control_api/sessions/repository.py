@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Double, RowMapping, delete, literal, select, tuple_, type_coerce
+from sqlalchemy import Column, Double, RowMapping, delete, func, literal, select, tuple_, type_coerce
 
 from control_api.journal.ledger import OPEN_STATES
 from control_api.sessions.schemas import SessionView
@@ -64,6 +64,18 @@ def remove(session: WriteSession, organization: str, agent: str, name: str) -> N
             sessions.c.organization == organization, sessions.c.agent == agent, sessions.c.id == name
         )
     )
+
+
+def checkpoint_bytes(session: ReadSession, organization: str, agent: str, thread: str) -> int:
+    """What all checkpoints of a thread take, as they are stored."""
+    stored = (checkpoints.c.body, checkpoints.c.projection, checkpoint_blobs.c.body, checkpoint_writes.c.body)
+    return sum(_bytes_of(session, column, organization, agent, thread) for column in stored)
+
+
+def _bytes_of(session: ReadSession, column: Column[bytes], organization: str, agent: str, thread: str) -> int:
+    place = (column.table.c[name] for name in ("organization", "agent", "thread"))
+    mine = (one == value for one, value in zip(place, (organization, agent, thread), strict=True))
+    return int(session.execute(select(func.coalesce(func.sum(func.length(column)), 0)).where(*mine)).scalar_one())
 
 
 def members(row: RowMapping) -> dict[str, object]:

@@ -31,4 +31,6 @@ class SessionDetails(SessionView):
     model_config = example(**EXAMPLE, state={"messages": ["Where is my parcel?"]}, state_bytes=35)
 
     state: Any = Field(description="What the last run left, if that is JSON: the framework's session, or its values.")
-    state_bytes: int = Field(description="Size of the state that a framework has put; 0 if it keeps checkpoints.")
+    state_bytes: int = Field(
+        description="Size of the state that a framework has put, or what all checkpoints of LangGraph take."
+    )

@@ -46,9 +46,10 @@ class SessionsService:
             if kept is None:
                 reader = CheckpointReader(session, keys=self._keys, organization=organization, agent=agent)
                 state = reader.projection(name)
+                size = repository.checkpoint_bytes(session, organization, agent, name)
             else:
-                state = _json(kept)
-            return SessionDetails(**repository.members(row), state=state, state_bytes=len(kept or b""))
+                state, size = _json(kept), len(kept)
+            return SessionDetails(**repository.members(row), state=state, state_bytes=size)
 
         return await self._database.read(read)
 

@@ -59,5 +59,7 @@ def read_payload(
     query = select(table.c.sealed).where(table.c.organization == organization, table.c.address == address)
     sealed = session.execute(query).scalar_one_or_none()
     if sealed is None:
-        raise NotFound("This payload is not stored any more", code="payload_gone")
+        raise NotFound(
+            "This payload is not stored any more", code="payload_gone", hint="What the run's events say of it stays."
+        )
     return key.open(sealed, address)

@@ -137,7 +137,11 @@ class Attempt:
                 await active.settle()
             await self.journal.flush()
         except (SystemExit, KeyboardInterrupt) as error:  # it would end the event loop, and with it other runs
-            raise AgentError(f"The agent tried to end its process: {error!r}", code="agent_exited") from error
+            raise AgentError(
+                f"The agent tried to end its process: {error!r}",
+                code="agent_exited",
+                hint="Return, or raise an exception, where it calls sys.exit.",
+            ) from error
         return answer
 
     def _result(self, task: asyncio.Task[Answer]) -> Outcome:
@@ -150,7 +154,12 @@ class Attempt:
             answer = task.result()
             if answer.status < 500:
                 return Outcome(answer)
-            return Outcome(answer, AgentError(f"The agent answered with {answer.status}", code="agent_answered_error"))
+            problem = AgentError(
+                f"The agent answered with {answer.status}",
+                code="agent_answered_error",
+                hint="That is the agent's own answer; its log may say more.",
+            )
+            return Outcome(answer, problem)
         if isinstance(error, Problem):
             return Outcome(problem=self._redacted(error))
         traceback.print_exception(error)

@@ -141,7 +141,11 @@ class Gateway:
     def _agent_by_path(self, client: ClientConnection, request: Request) -> Exchange:
         match = AGENT_PATH.fullmatch(request.path)
         if match is None:
-            raise NotFound("An agent's name has lower case letters, digits and dashes", code="agent_unknown")
+            raise NotFound(
+                "An agent's name has lower case letters, digits and dashes",
+                code="agent_unknown",
+                hint="`orchestrator ls` lists them; agents are at /agents/NAME.",
+            )
         target = (match[2] or b"/") + (b"?" + request.query if request.query else b"")
         tag = request.first.get(TAG_HEADER)
         return self._agent(

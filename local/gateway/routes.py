@@ -71,7 +71,11 @@ class Route:
         """
         if tag is not None:
             if tag not in self.tags:
-                raise NotFound(f"{self.agent} has no revision with the tag {tag!r}", code="tag_unknown")
+                raise NotFound(
+                    f"{self.agent} has no revision with the tag {tag!r}",
+                    code="tag_unknown",
+                    hint=f"`orchestrator traffic {self.agent}` lists its tags, and gives one with --tag TAG=REVISION.",
+                )
             return self.revisions[self.tags[tag]]
         point = random * 100
         for upto, revision in self.shares:
@@ -80,7 +84,7 @@ class Route:
         raise Unavailable(
             f"No revision of {self.agent} is ready yet",
             code="agent_not_ready",
-            hint=f"Look at `orchestrator describe {self.agent}`.",
+            hint=f"`orchestrator describe {self.agent}` says how its deployment goes, or why it failed.",
         )
 
 
@@ -105,7 +109,9 @@ class Table:
         for (owner, _), route in self.agents.items():
             if organization in {None, owner} and name in route.revisions:
                 return route.revisions[name]
-        raise NotFound(f"There is no revision {name!r}", code="revision_unknown")
+        raise NotFound(
+            f"There is no revision {name}", code="revision_unknown", hint="`orchestrator describe NAME` lists them."
+        )
 
     def by_path(self, agent: str, credential: Credential | None) -> Route | None:
         """The agent of the caller's own organization; without a credential the one public agent of that name."""
@@ -138,16 +144,21 @@ def authorise(route: Route | None, credential: Credential | None, *, agent: str)
         raise Unauthenticated(
             "This call needs a credential that is valid here",
             code="unauthenticated",
-            hint="Send `Authorization: Bearer TOKEN`.",
+            hint="Send `Authorization: Bearer TOKEN`; the owner's token is in the file owner-token of the home folder.",
         )
     needed = INVOKE if route is None or route.access == "organization" else INVOKE_INTERNAL
     if needed not in credential.permissions and INVOKE_INTERNAL not in credential.permissions:
-        raise Forbidden(f"This credential lacks the permission {needed}", code="permission_missing", permission=needed)
+        raise Forbidden(
+            f"This credential lacks the permission {needed}",
+            code="permission_missing",
+            hint="Ask the owner of the organization for it.",
+            permission=needed,
+        )
     if route is None or route.organization != credential.organization:
         raise NotFound(
-            f"There is no agent {agent!r} that serves",
+            f"There is no agent {agent}",
             code="agent_unknown",
-            hint="`orchestrator ls` lists them; one serves from its first deployment that succeeds.",
+            hint="`orchestrator ls` lists them; `orchestrator deploy` makes one.",
         )
     return route
 

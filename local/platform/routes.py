@@ -11,17 +11,17 @@ from domain.deployment import DesiredAgent, Revision
 def route(agent: DesiredAgent, *, organization_name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The agent as the gateway serves it. What callers meet before a revision is chosen is the newest revision's.
 
-    `settings` goes to every instance (telemetry). An agent without revisions has no route: `ValueError`.
+    `settings` goes to every instance (telemetry). An agent without revisions has a route that leads nowhere: its
+    callers hear that it is not ready, and not that there is no such agent.
     """
+    named = {"organization": agent.organization, "organization_name": organization_name, "agent": agent.name}
     if not agent.revisions:
-        raise ValueError(f"{agent.name} has no revision to serve")
+        return {**named, "payload_limit": 0, "traffic": [], "revisions": {}}
     serving = {target.revision for target in agent.traffic if target.percent}
     newest = [one for one in agent.revisions if one.name in serving] or agent.revisions
     manifest = newest[-1].manifest
     return {
-        "organization": agent.organization,
-        "organization_name": organization_name,
-        "agent": agent.name,
+        **named,
         "access": manifest.access.value,
         "payload_limit": manifest.payload_limit,
         "timeout": manifest.timeouts.run,

@@ -139,7 +139,7 @@ class FakePlatform:
             return Reply(b"ok", content_type="text/plain")
         try:
             if request.headers.get("authorization") != f"Bearer {TOKEN}":
-                raise Unauthenticated("Nobody has this token", code="unknown_credential", hint="Take the right one.")
+                raise Unauthenticated("Nobody has this token", code="unauthenticated", hint="Take the right one.")
             for pattern, method in ROUTES:
                 if found := re.fullmatch(pattern, what):
                     return getattr(self, method)(request, *map(unquote, found.groups()))  # type: ignore[no-any-return]
@@ -209,6 +209,11 @@ class FakePlatform:
     def get_deployment(self, request: Received, digest: str) -> Reply:
         return json_reply(self._deployment(digest))
 
+    def list_deployments(self, request: Received) -> Reply:
+        agent = self.agents[request.query["agent"]]
+        members = {"agent": agent["name"], "state": "ready", "problem": None, **agent.get("deployment", {})}
+        return json_reply({"items": [members], "next": None})
+
     def _deployment(self, digest: str, *, unchanged: bool = False) -> dict[str, Any]:
         version = self.versions[digest]
         return {
@@ -243,13 +248,13 @@ class FakePlatform:
 
     def delete_secret(self, request: Received, name: str) -> Reply:
         if name not in self.secrets:
-            raise NotFound(f"There is no secret {name}", code="secret_not_found", hint="`orchestrator secrets ls`")
+            raise NotFound(f"There is no secret {name}", code="secret_unknown", hint="`orchestrator secrets ls`")
         del self.secrets[name]
         return Reply(status=204)
 
     def session(self, request: Received, agent: str, session: str) -> Reply:
         if session not in self.sessions:
-            raise NotFound(f"There is no session {session}", code="session_not_found")
+            raise NotFound(f"There is no session {session}", code="session_unknown")
         if request.method == "DELETE":
             del self.sessions[session]
             return Reply(status=204)
@@ -272,12 +277,12 @@ class FakePlatform:
 
     def _agent(self, name: str) -> dict[str, Any]:
         if name not in self.agents:
-            raise NotFound(f"There is no agent {name}", code="agent_not_found", hint="`orchestrator ls` lists them.")
+            raise NotFound(f"There is no agent {name}", code="agent_unknown", hint="`orchestrator ls` lists them.")
         return self.agents[name]
 
     def _run(self, run: str) -> dict[str, Any]:
         if run not in self.runs:
-            raise NotFound(f"There is no run {run}", code="run_not_found", hint="`orchestrator runs` lists them.")
+            raise NotFound(f"There is no run {run}", code="run_unknown", hint="`orchestrator runs` lists them.")
         return self.runs[run]
 
 
@@ -292,6 +297,7 @@ ROUTES = (
     (rf"(?:GET|DELETE) {API}/agents/([^/]+)/sessions/([^/]+)", "session"),
     (rf"POST {API}/versions", "upload"),
     (rf"POST {API}/deployments", "deploy"),
+    (rf"GET {API}/deployments", "list_deployments"),
     (rf"GET {API}/deployments/([^/]+)", "get_deployment"),
     (rf"GET {API}/deployments/([^/]+)/events", "deployment_events"),
     (rf"GET {API}/runs/([^/]+)", "get_run"),

@@ -28,6 +28,7 @@ EVENT = f"{EVENT_TYPES}+json"
 FORM = "application/x-www-form-urlencoded"
 EVENT_PREFIX = "ce-"
 REQUIRED_ATTRIBUTES = ("specversion", "id", "source", "type")
+STRUCTURED_MEMBERS = f"as members of the JSON object that is sent as {EVENT}"
 
 
 # in
@@ -99,12 +100,20 @@ def split_multipart(body: bytes, content_type: str) -> tuple[Part, ...]:
     """The parts of a multipart body (RFC 2046, 7578). Raises `BadInput` (`multipart_invalid`)."""
     boundary = _header("content-type", content_type).get_boundary()
     if not boundary:
-        raise BadInput("A multipart body has no boundary", code="multipart_invalid", hint="Let your client set it.")
+        raise _broken_multipart("its Content-Type names no boundary")
     # A delimiter begins a line; the first one may begin the body.
     _, *sections = (b"\r\n" + body).split(b"\r\n--" + boundary.encode())
     if not sections or not sections[-1].startswith(b"--"):
-        raise BadInput("A multipart body ends before its last boundary", code="multipart_invalid")
+        raise _broken_multipart("it ends before its last boundary")
     return tuple(_part(section) for section in sections[:-1])
+
+
+def _broken_multipart(why: str) -> BadInput:
+    return BadInput(
+        f"The multipart body is broken: {why}",
+        code="multipart_invalid",
+        hint="Let an HTTP client write the form, and do not set the Content-Type yourself.",
+    )
 
 
 def _part(section: bytes) -> Part:
@@ -112,7 +121,7 @@ def _part(section: bytes) -> Part:
     _, line_break, rest = section.partition(b"\r\n")
     head, blank, body = (b"\r\n" + rest).partition(b"\r\n\r\n")
     if not line_break or not blank:
-        raise BadInput("A part of a multipart body has no end of its header", code="multipart_invalid")
+        raise _broken_multipart("a part has no end of its header")
     fields = HeaderParser().parsestr(head.decode(errors="replace").lstrip())
     disposition = "content-disposition"
     filename = fields.get_param("filename", None, disposition)
@@ -169,7 +178,9 @@ def _text(body: bytes, content_type: str) -> str:
     try:
         return body.decode(charset)
     except (UnicodeDecodeError, LookupError) as error:
-        raise BadInput(f"The body is not text in {charset}", code="not_text") from error
+        raise BadInput(
+            f"The body is not text in {charset}", code="not_text", hint="Send the Content-Type of what you send."
+        ) from error
 
 
 def _header(name: str, value: str) -> Message:
@@ -189,7 +200,11 @@ def _structured_event(body: bytes, content_type: str) -> tuple[bytes, str, dict[
         )
     event = _loads(body)
     if not isinstance(event, dict):
-        raise BadInput("A CloudEvent is a JSON object", code="cloudevent_invalid")
+        raise BadInput(
+            "A CloudEvent is a JSON object",
+            code="cloudevent_invalid",
+            hint=f"Send its attributes {STRUCTURED_MEMBERS}.",
+        )
     data, encoded = event.pop("data", None), event.pop("data_base64", None)
     attributes = _checked(event)
     kind = str(event.get("datacontenttype", JSON))
@@ -197,7 +212,9 @@ def _structured_event(body: bytes, content_type: str) -> tuple[bytes, str, dict[
         try:
             return base64.b64decode(encoded, validate=True), kind, attributes
         except (ValueError, TypeError) as error:
-            raise BadInput("data_base64 is not Base64", code="cloudevent_invalid") from error
+            raise BadInput(
+                "data_base64 is not Base64", code="cloudevent_invalid", hint="Put what is no binary into `data`."
+            ) from error
     if data is None:
         return b"", kind, attributes
     if isinstance(data, str) and not is_json(kind):
@@ -208,7 +225,11 @@ def _structured_event(body: bytes, content_type: str) -> tuple[bytes, str, dict[
 def _checked(attributes: dict[str, Any]) -> dict[str, Any]:
     missing = [name for name in REQUIRED_ATTRIBUTES if not attributes.get(name)]
     if missing:
-        raise BadInput(f"The CloudEvent has no {', '.join(missing)}", code="cloudevent_invalid")
+        raise BadInput(
+            f"The CloudEvent has no {', '.join(missing)}",
+            code="cloudevent_invalid",
+            hint=f"Send {', '.join(REQUIRED_ATTRIBUTES)}: as header fields such as ce-id, or {STRUCTURED_MEMBERS}.",
+        )
     return attributes
 
 

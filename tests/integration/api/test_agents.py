@@ -28,10 +28,11 @@ async def test_an_agent_shows_what_the_platform_observes(world: World) -> None:
     world.platform.living.append(create_instance())
     agent = await world.get("/agents/triage")
     assert agent["state"] == "ready"
-    assert agent["instances"] == [create_instance()]
+    shown = {**create_instance(), "started_at": "1970-01-01T00:00:01.500Z"}
+    assert agent["instances"] == [shown]
     [revision] = (await world.get("/agents/triage/revisions"))["items"]
     assert (revision["ready_instances"], revision["protections"]) == (2, {"seccomp": "in force"})
-    assert revision["instances"] == [create_instance()]
+    assert revision["instances"] == [shown]
 
 
 async def test_an_agent_that_was_only_uploaded_is_not_there_yet(world: World) -> None:
@@ -49,6 +50,16 @@ async def test_an_agent_that_never_served_shows_its_deployment(world: World) -> 
     world.builder.hold.set()
     await world.finished(deployment["id"])
     assert (await world.get("/agents/triage"))["state"] == "failed"
+
+
+async def test_callers_of_an_agent_that_never_served_hear_of_it_until_it_is_deleted(world: World) -> None:
+    world.platform.failing["triage-00001"] = {"code": "broken", "status": 500}
+    await world.deploy()
+    await world.agent_says(lambda: [agent.revisions for agent in world.platform.desired.values()] == [()])
+    await world.restart()
+    await world.agent_says(lambda: [agent.revisions for agent in world.platform.desired.values()] == [()])
+    await world.client.delete("/agents/triage")
+    await world.agent_says(lambda: not world.platform.desired)
 
 
 async def test_agents_are_listed_by_name_in_pages(world: World) -> None:
@@ -71,7 +82,7 @@ async def test_revisions_are_listed_in_pages_newest_first(world: World) -> None:
 async def test_a_revision_of_another_name_is_not_found(world: World) -> None:
     await world.deploy()
     answer = await world.client.get("/agents/triage/revisions/triage-00009")
-    assert (answer.status_code, answer.json()["code"]) == (404, "revision_not_found")
+    assert (answer.status_code, answer.json()["code"]) == (404, "revision_unknown")
 
 
 async def test_calls_are_split_as_asked(world: World) -> None:

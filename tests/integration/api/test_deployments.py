@@ -128,14 +128,14 @@ async def test_builds_are_listed_and_their_logs_kept(world: World) -> None:
 
 async def test_what_does_not_exist_is_not_found(world: World) -> None:
     for path, code in {
-        "/deployments/x": "deployment_not_found",
-        "/deployments/x/events": "deployment_not_found",
-        "/builds/x": "build_not_found",
-        "/builds/x/log": "build_not_found",
-        "/agents/x": "agent_not_found",
-        "/agents/x/events": "agent_not_found",
-        "/agents/x/revisions": "agent_not_found",
-        "/agents/x/logs": "agent_not_found",
+        "/deployments/x": "deployment_unknown",
+        "/deployments/x/events": "deployment_unknown",
+        "/builds/x": "build_unknown",
+        "/builds/x/log": "build_unknown",
+        "/agents/x": "agent_unknown",
+        "/agents/x/events": "agent_unknown",
+        "/agents/x/revisions": "agent_unknown",
+        "/agents/x/logs": "agent_unknown",
         f"/versions/{'0' * 64}": "version_unknown",
     }.items():
         answer = await world.client.get(path)

@@ -34,7 +34,7 @@ async def test_one_revision_can_be_asked_for(world: World) -> None:
     write(world, 2, "2", "two")
     assert said((await world.client.get("/agents/triage/logs", params={"revision": "triage-00001"})).text) == ["one"]
     unknown = await world.client.get("/agents/triage/logs", params={"revision": "triage-00009"})
-    assert (unknown.status_code, unknown.json()["code"]) == (404, "revision_not_found")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "revision_unknown")
 
 
 async def test_a_line_that_a_crash_cut_short_is_shown_and_does_no_harm(world: World) -> None:
@@ -44,6 +44,13 @@ async def test_a_line_that_a_crash_cut_short_is_shown_and_does_no_harm(world: Wo
     lines = (await world.client.get("/agents/triage/logs")).text.split()
     assert lines[0] == '{"at":'
     assert "two" in lines[-1]
+
+
+async def test_the_time_of_a_line_is_written_as_everywhere(world: World) -> None:
+    await world.deploy()
+    world.platform.write_log(ORGANIZATION, "triage-00001", at=1795528800.25, line="grüß")
+    line = (await world.client.get("/agents/triage/logs")).text
+    assert json.loads(line) == {"at": "2026-11-24T14:00:00.250Z", "line": "grüß"}
 
 
 async def test_following_goes_on_with_revisions_that_come_until_the_agent_is_deleted(world: World) -> None:

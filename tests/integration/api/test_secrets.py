@@ -47,7 +47,7 @@ async def test_a_removed_secret_is_gone(world: World) -> None:
     await put(world)
     assert (await world.client.delete("/secrets/OPENAI_API_KEY")).status_code == 204
     again = await world.client.delete("/secrets/OPENAI_API_KEY")
-    assert (again.status_code, again.json()["code"]) == (404, "secret_not_found")
+    assert (again.status_code, again.json()["code"]) == (404, "secret_unknown")
 
 
 async def test_secrets_are_listed_by_name_in_pages(world: World) -> None:

@@ -8,6 +8,8 @@ import json
 
 import pytest
 
+from domain.deployment import DesiredAgent
+from local.platform.routes import route
 from orchestrator_runtime.contract.errors import AgentError, BadGateway, Unavailable
 from orchestrator_runtime.contract.wire import Message
 from tests.fakes.control_server import create_credential, create_revision, create_route
@@ -107,6 +109,15 @@ async def test_an_agent_is_reached_by_host_and_a_revision_by_tag() -> None:
         tagged = await world.call("/agents/echo", orchestrator_tag="next")
         assert tagged.headers["orchestrator-revision"] == "echo-00002"
         assert (await world.call("/agents/echo", orchestrator_tag="none")).json()["code"] == "tag_unknown"
+
+
+async def test_an_agent_without_a_ready_revision_is_known_and_not_ready() -> None:
+    async with create_world() as world:
+        await world.push(route(DesiredAgent("org-1", "echo", (), ()), organization_name="acme", settings={}))
+        answer = await world.call("/agents/echo")
+        assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "agent_not_ready", "1")
+        assert "orchestrator describe echo" in answer.json()["hint"]
+        assert (await world.call("/agents/echo", token=None)).status == 401
 
 
 async def test_traffic_is_split_by_percentage() -> None:

@@ -93,7 +93,8 @@ async def test_another_organization_sees_nothing(api: Api) -> None:
         refused = await api.stranger.get(f"/runs/r-1{path}")
         assert (refused.status_code, refused.json()["code"]) == (404, "run_unknown")
     for verb in ("cancel", "retry"):
-        assert (await api.stranger.post(f"/runs/r-1/{verb}")).status_code == 404
+        refused = await api.stranger.post(f"/runs/r-1/{verb}")
+        assert (refused.status_code, refused.json()["hint"]) == (404, "`orchestrator runs` lists them.")
     assert (await api.journal.row("r-1")).state == "pending"
 
 
@@ -230,3 +231,12 @@ async def test_a_failed_run_gets_another_attempt(api: Api) -> None:
     assert [one["state"] for one in (await api.get("/runs/r-1"))["attempts"]] == ["failed", "succeeded"]
     again = await api.client.post("/runs/r-1/retry")
     assert (again.status_code, again.json()["code"]) == (409, "run_not_failed")
+
+
+async def test_the_time_until_which_a_run_waits_is_written_as_everywhere(api: Api) -> None:
+    instance = await api.journal.instance()
+    await instance.admit("r-1")
+    await instance.call("wait", run="r-1", epoch=1, reason="retry", until=1795528800.25)
+    waiting = (await api.get("/runs/r-1/events"))["items"][-1]
+    assert waiting["event"] == "run.waiting"
+    assert waiting["data"]["until"] == "2026-11-24T14:00:00.250Z"

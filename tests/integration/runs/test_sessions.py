@@ -15,13 +15,15 @@ async def converse(api: Api, session: str, *, run: str, agent: str = "echo") -> 
     api.journal.clock.advance(1)
 
 
-async def put_checkpoint(instance: Instance, run: str, thread: str, values: dict[str, str]) -> None:
+async def put_checkpoint(
+    instance: Instance, run: str, thread: str, values: dict[str, str], *, checkpoint: str = "1"
+) -> None:
     fields = {
         "run": run,
         "epoch": 1,
         "thread": thread,
         "namespace": "",
-        "checkpoint": "1",
+        "checkpoint": checkpoint,
         "parent": None,
         "body": {"type": "json", "part": 0},
         "metadata": {},
@@ -66,7 +68,12 @@ async def test_a_session_is_shown_with_the_values_of_its_newest_checkpoint(api: 
     await instance.admit("r-1", session="s")
     await put_checkpoint(instance, "r-1", "s", {"topic": "parcels"})
     shown = await api.get("/agents/echo/sessions/s")
-    assert (shown["state"], shown["state_bytes"]) == ({"topic": "parcels"}, 0)
+    assert shown["state"] == {"topic": "parcels"}
+    one = shown["state_bytes"]
+    assert one > len("{}") + len('{"topic": "parcels"}')
+    await put_checkpoint(instance, "r-1", "s", {"topic": "parcels"}, checkpoint="2")
+    await put_checkpoint(instance, "r-1", "another", {"topic": "letters"})
+    assert (await api.get("/agents/echo/sessions/s"))["state_bytes"] == 2 * one
 
 
 async def test_a_state_that_is_not_json_has_a_size(api: Api) -> None:

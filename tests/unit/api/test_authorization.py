@@ -61,15 +61,15 @@ async def test_nobody_gets_in_without_a_credential_or_without_the_permission(nam
     async with client() as nobody, client(f"Bearer {WEAK}") as weak:
         refused = await nobody.request(method, path)
         forbidden = await weak.request(method, path)
-    assert (refused.status_code, refused.json()["code"]) == (401, "no_credential")
+    assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
     assert refused.headers["www-authenticate"] in {BEARER_CHALLENGE, BROWSER_CHALLENGE}
-    assert (forbidden.status_code, forbidden.json()["code"]) == (403, "not_allowed")
+    assert (forbidden.status_code, forbidden.json()["code"]) == (403, "permission_missing")
 
 
 async def test_an_unknown_token_is_refused() -> None:
     async with client(f"Bearer {new_token()}") as stranger:
         answer = await stranger.get("/api/v1/agents")
-    assert (answer.status_code, answer.json()["code"]) == (401, "unknown_credential")
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/docs", "/api/v1/docs/swagger-ui-bundle.js", "/api/v1/openapi.json"])

@@ -43,6 +43,17 @@ def test_an_agent_that_never_served_has_no_version(orchestrator: Orchestrator, p
     assert "None" not in orchestrator("describe", "triage").out
 
 
+def test_why_the_last_deployment_failed_is_part_of_the_description(
+    orchestrator: Orchestrator, platform: FakePlatform
+) -> None:
+    assert "last deployment" not in orchestrator("describe", "triage").out
+    problem = {"code": "dependencies_unresolvable", "detail": "There is no package lngchain"}
+    platform.agents["triage"]["deployment"] = {"state": "failed", "problem": problem}
+    said = orchestrator("describe", "triage").out
+    assert "last deployment  failed: There is no package lngchain (dependencies_unresolvable)" in said
+    assert orchestrator("describe", "triage", "-o", "json").json()["deployment"]["problem"] == problem
+
+
 def test_a_missing_protection_is_spelled_out(orchestrator: Orchestrator, platform: FakePlatform) -> None:
     found = {"namespaces": "in force", "own host uid": "missing: not root"}
     platform.agents["triage"]["revisions"][0]["protections"] = found

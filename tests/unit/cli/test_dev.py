@@ -69,7 +69,7 @@ def test_the_log_of_a_revision_is_shown_until_it_ends(
     client: Client, platform: FakePlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = "GET /api/v1/agents/a/logs"
-    platform.answer(path, event_stream(("line", {"at": 1795528800.0, "instance": "i", "line": "hello"})))
+    platform.answer(path, event_stream(("line", {"at": "2026-11-24T14:00:00.000Z", "instance": "i", "line": "hello"})))
     show_log(client, "a", "a-00001", Terminal())
     assert capsys.readouterr().out == "14:00:00  i  hello\n"
     assert platform.asked(path)[0].query == {"revision": "a-00001", "follow": "true"}

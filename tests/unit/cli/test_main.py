@@ -58,13 +58,13 @@ def test_a_problem_is_told_with_its_code_and_what_to_do_next(orchestrator: Orche
     said = orchestrator("describe", "nobody")
     assert said.code == 1
     assert said.out == ""
-    assert said.err == "error: There is no agent nobody (agent_not_found)\n  → `orchestrator ls` lists them.\n"
+    assert said.err == "error: There is no agent nobody (agent_unknown)\n  → `orchestrator ls` lists them.\n"
 
 
 def test_in_json_a_problem_is_its_document(orchestrator: Orchestrator) -> None:
     said = orchestrator("describe", "nobody", "--output", "json")
     assert said.code == 1
-    assert json.loads(said.err)["code"] == "agent_not_found"
+    assert json.loads(said.err)["code"] == "agent_unknown"
 
 
 def test_an_answer_that_is_no_problem_document_is_told_as_it_is(

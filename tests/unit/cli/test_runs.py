@@ -36,6 +36,16 @@ def test_runs_are_listed_and_filtered(orchestrator: Orchestrator, platform: Fake
     assert orchestrator("runs", "--state", "asleep").code == 2
 
 
+def test_a_list_without_rows_says_whether_there_are_none_or_none_that_match(
+    orchestrator: Orchestrator, platform: FakePlatform
+) -> None:
+    platform.runs.clear()
+    assert "orchestrator invoke NAME" in orchestrator("runs").out
+    assert orchestrator("runs", "--state", "failed").out == "No run matches.\n"
+    assert orchestrator("sessions", "ls").out.startswith("No sessions: ")
+    assert orchestrator("sessions", "ls", "--agent", "triage").out.startswith("No session of triage: ")
+
+
 def test_a_waiting_run_says_what_it_waits_for(orchestrator: Orchestrator, platform: FakePlatform) -> None:
     platform.runs[RUN] = create_run("triage", state="waiting", wait_reason="retry", ended_at=None)
     assert "waiting (retry)" in orchestrator("runs").out
@@ -129,7 +139,7 @@ def test_a_secret_is_never_taken_from_the_command_line_and_never_empty(
     assert platform.secrets == {}
 
 
-LINE = {"at": 1795528800.0, "instance": "triage-00001-abcd1234", "stream": "stdout", "line": "hello"}
+LINE = {"at": "2026-11-24T14:00:00.000Z", "instance": "triage-00001-abcd1234", "stream": "stdout", "line": "hello"}
 
 
 def test_a_log_is_printed_from_json_lines(orchestrator: Orchestrator, platform: FakePlatform) -> None:
