@@ -32,15 +32,11 @@ class ControlGroups:
     def create(self, name: str, limits: Limits) -> Group:
         """A group with these limits. Raises `OSError`."""
         name = f"{PREFIX}{os.getpid()}-{name}"
-        folders = tuple(dict.fromkeys(parent / name for parent in self.parents.values()))
-        for folder in folders:
+        group = Group(self.version, {controller: parent / name for controller, parent in self.parents.items()})
+        for folder in group.folders:
             folder.mkdir(exist_ok=True)
-        for controller, parent in self.parents.items():
-            for file, value in settings(self.version, controller, limits):
-                target = parent / name / file
-                if target.exists():  # swap accounting is optional
-                    target.write_text(value)
-        return Group(self.version, folders)
+        group.limit(limits)
+        return group
 
     def sweep(self) -> None:
         """Remove the groups that supervisors left which are no more."""
@@ -53,17 +49,37 @@ class ControlGroups:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The folders of one sandbox's group; in version 2 there is one."""
+    """One sandbox's group: controller → folder; in version 2 they are the same."""
 
     version: int
-    folders: tuple[Path, ...]
+    places: Mapping[str, Path]
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys(self.places.values()))
+
+    def limit(self, limits: Limits) -> None:
+        """Set or change its limits. Raises `OSError`."""
+        for controller, folder in self.places.items():
+            for file, value in settings(self.version, controller, limits):
+                if (folder / file).exists():  # swap accounting is optional
+                    (folder / file).write_text(value)
+
+    def end_as_one(self) -> None:
+        """Let a lack of memory end all of its processes at once, where the kernel can (version 2). Raises `OSError`."""
+        for folder in self.folders:
+            if (folder / "memory.oom.group").exists():
+                (folder / "memory.oom.group").write_text("1")
 
     def entrances(self) -> tuple[str, ...]:
         """Files into which a process writes 0 to join."""
         return tuple(str(folder / "cgroup.procs") for folder in self.folders)
 
     def add(self, pid: int) -> None:
-        """Raises `ProcessLookupError` if it has gone."""
+        """Blocks for some milliseconds: the kernel waits until no processor is in the middle of a fork.
+
+        Raises `ProcessLookupError` if it has gone.
+        """
         for entrance in self.entrances():
             Path(entrance).write_text(str(pid))
 
@@ -89,10 +105,11 @@ def settings(version: int, controller: str, limits: Limits) -> list[tuple[str, s
     if controller == "pids":
         return [("pids.max", str(limits.processes))]
     if controller == "memory" and version == 2:
-        return [("memory.max", str(limits.memory_bytes)), ("memory.swap.max", "0"), ("memory.oom.group", "1")]
+        return [("memory.max", str(limits.memory_bytes)), ("memory.swap.max", "0")]
     if controller == "memory":
         size = str(limits.memory_bytes)
-        return [("memory.limit_in_bytes", size), ("memory.memsw.limit_in_bytes", size)]
+        with_swap = "memory.memsw.limit_in_bytes"  # must never be the lower of the two
+        return [(with_swap, "-1"), ("memory.limit_in_bytes", size), (with_swap, size)]
     if version == 2:
         return [("cpu.max", f"{quota} {PERIOD}")]
     return [("cpu.cfs_period_us", str(PERIOD)), ("cpu.cfs_quota_us", str(quota))]

@@ -5,10 +5,12 @@ the watchdog and a choice of processors.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from local.sandbox import cgroups
@@ -24,7 +26,7 @@ REMOVAL_TRIES = 100
 
 @dataclass(slots=True)
 class Held:
-    """The hold on one sandbox: `groups` and `cpus` are for the process itself, before any code of others runs."""
+    """The hold on one sandbox: `entrances` and `cpus` are for the process itself, before any code of others runs."""
 
     limits: Limits
     cpus: tuple[int, ...]
@@ -36,10 +38,10 @@ class Held:
     def entrances(self) -> tuple[str, ...]:
         return self.group.entrances()
 
-    def add(self, pid: int, pidfd: int) -> None:
-        """Take hold of a process that has not joined by itself. Raises `ProcessLookupError` if it has gone."""
-        self.group.add(pid)
-        self.watch(pid, pidfd)
+    def limit(self, limits: Limits) -> None:
+        """Change what it is held to. Raises `OSError`."""
+        self.limits, self.cpus = limits, _cpus(self.group, limits)
+        self.group.limit(limits)
 
     def watch(self, pid: int, pidfd: int) -> None:
         if self.watchdog is not None:
@@ -63,6 +65,7 @@ class Confinement:
         self.groups = cgroups.find() if groups is None else groups
         self.groups.sweep()
         self._watchdog = None if "memory" in self.groups.parents else Watchdog()
+        self._mover = ThreadPoolExecutor(1, thread_name_prefix="control-groups")
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -71,8 +74,36 @@ class Confinement:
 
     def hold(self, name: str, limits: Limits) -> Held:
         """Prepare to hold a sandbox; `name` is unique on this machine. Raises `OSError`."""
-        cpus = () if "cpu" in self.groups.parents else some_cpus(limits.cpu)
-        return Held(limits, cpus, self.groups.create(name, limits), self._watchdog)
+        group = self.groups.create(name, limits)
+        group.end_as_one()
+        return Held(limits, _cpus(group, limits), group, self._watchdog)
+
+    async def hold_next(self, name: str, limits: Limits, *, parent: int, before: Held | None) -> Held:
+        """Prepare to hold the next process that `parent` forks: `parent` itself is moved there from `before`.
+
+        Raises `OSError`, `ProcessLookupError` if `parent` has gone.
+        """
+        group = self.groups.create(name, limits)
+        held = Held(limits, _cpus(group, limits), group, self._watchdog)
+        try:
+            await self._move(parent, group)
+        except BaseException:
+            held.release()
+            raise
+        if before is not None:
+            with contextlib.suppress(OSError):  # what was forked has gone already
+                before.group.end_as_one()  # now that `parent` would not end with it
+        return held
+
+    async def _move(self, pid: int, group: Group) -> None:
+        # In a thread, as the kernel makes whoever moves a process wait. It does nothing else: a child that the
+        # supervisor forks meanwhile finds no lock taken.
+        await asyncio.get_running_loop().run_in_executor(self._mover, group.add, pid)
+
+
+def _cpus(group: Group, limits: Limits) -> tuple[int, ...]:
+    """The processors of a sandbox whose group does not hold it to its share."""
+    return () if "cpu" in group.places else some_cpus(limits.cpu)
 
 
 def some_cpus(share: float) -> tuple[int, ...]:

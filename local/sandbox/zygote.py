@@ -7,8 +7,10 @@ died, by the supervisor; its instances die with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,6 +78,8 @@ class Zygote:
         self._confinement = confinement
         self._forking: dict[str, asyncio.Future[int]] = {}
         self._listening: asyncio.Task[None] | None = None
+        self._one_by_one = asyncio.Lock()
+        self._berth: asyncio.Task[Held] | None = None  # the hold on the next instance, and on the zygote until then
 
     @classmethod
     async def start(
@@ -113,6 +117,7 @@ class Zygote:
             raise await zygote._failure()
         zygote.ready = json.loads(data)
         zygote._listening = asyncio.ensure_future(zygote._listen())
+        zygote._berth = asyncio.ensure_future(zygote._move_on(None))
         return zygote
 
     async def fork(
@@ -120,30 +125,27 @@ class Zygote:
     ) -> ForkedInstance:
         """Fork an instance that has `source` at /app. The descriptors stay the caller's.
 
-        Returns when the instance is held to its limits and told what it is; it says on `control` that it is ready.
+        Returns when the instance is told what it is; it says on `control` that it is ready. It is born within its
+        limits: the zygote is there already, and moves on afterwards, because the kernel lets nobody move quickly.
         Raises `Unavailable` (`zygote_gone`, `fork_failed`).
         """
-        held, folder = self._prepare(start, source)
+        try:
+            folder = detached_mount(source)
+        except OSError as error:
+            raise _fork_failed(f"its folder cannot be mounted: {error}") from error
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with ours:
             try:
                 with theirs:
-                    pidfd = await self._ask(
-                        ForkRequest(start.instance, start.limits, start.network != "none", held.cpus),
-                        [listen, control, folder, stdout, stderr, theirs.fileno()],
-                    )
-            except BaseException:
-                held.release()
-                raise
+                    descriptors = [listen, control, folder, stdout, stderr, theirs.fileno()]
+                    pidfd, held = await self._fork(start, descriptors)
             finally:
                 os.close(folder)
             pid = host_pid(pidfd)
-            try:
-                held.add(pid, pidfd)
+            held.watch(pid, pidfd)
+            with contextlib.suppress(ConnectionError):  # it has ended already, as its descriptor tells who waits
                 await asyncio.get_running_loop().sock_sendall(ours, start.to_json())
-            except (ProcessLookupError, ConnectionError, ValueError):
-                pass  # it has ended already; its descriptor says so to whoever waits for it
         return ForkedInstance(pid, pidfd, held)
 
     def kill(self) -> None:
@@ -154,20 +156,42 @@ class Zygote:
         """How it ended; instances have ended too."""
         return await self.process.wait()
 
-    def _prepare(self, start: InstanceStart, source: str) -> tuple[Held, int]:
-        try:
-            folder = detached_mount(source)
-        except OSError as error:
-            raise _fork_failed(f"its folder cannot be mounted: {error}") from error
-        try:
-            return self._confinement.hold(start.instance, start.limits), folder
-        except OSError as error:
-            os.close(folder)
-            raise _fork_failed(f"it cannot be limited: {error}") from error
+    async def _fork(self, start: InstanceStart, descriptors: Sequence[int]) -> tuple[int, Held]:
+        """The descriptor of the instance's process, and what holds it."""
+        async with self._one_by_one:
+            if self._berth is None:
+                raise _gone()
+            await asyncio.wait([self._berth])
+            held = None
+            try:
+                held = self._berth.result()
+                try:
+                    held.limit(start.limits)
+                    request = ForkRequest(start.instance, start.limits, start.network != "none", held.cpus)
+                    return await self._ask(request, descriptors), held
+                except BaseException:
+                    held.release()
+                    raise
+            except ProcessLookupError as error:
+                raise _gone() from error
+            except OSError as error:
+                raise _fork_failed(f"it cannot be limited: {error}") from error
+            finally:
+                self._berth = asyncio.ensure_future(self._move_on(held))
+
+    async def _move_on(self, left: Held | None) -> Held:
+        """Have the zygote held as its next instance will be. Raises `OSError`."""
+        name = f"fork-{secrets.token_hex(4)}"
+        return await self._confinement.hold_next(name, LIMITS, parent=self.process.pid, before=left)
+
+    async def _leave_berth(self) -> None:
+        async with self._one_by_one:
+            berth, self._berth = self._berth, None
+            if berth is not None:
+                with contextlib.suppress(OSError):  # it had moved nowhere
+                    (await berth).release()
 
     async def _ask(self, request: ForkRequest, descriptors: Sequence[int]) -> int:
-        if self._listening is None or self._listening.done():
-            raise _gone()
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._forking[request.instance] = answer
         try:
@@ -202,6 +226,7 @@ class Zygote:
                 answer.set_exception(_gone())
         self._forking.clear()
         self._end.close()
+        await self._leave_berth()
 
     async def _failure(self) -> Unavailable:
         """Why it ended before it was ready."""

@@ -48,6 +48,29 @@ async def test_one_agents_processes_are_not_counted_for_another(supervisor: Supe
     assert await cell.attempt("fork_until_refused", 5) == 5
 
 
+async def test_instances_are_born_in_a_control_group_of_their_own_which_their_zygote_has_left(
+    supervisor: Supervisor,
+) -> None:
+    if not supervisor.protections["memory limit"].endswith("(control group)"):
+        pytest.skip("no control groups are delegated to whoever runs this supervisor")
+    cells = [await supervisor.start() for _ in range(3)]
+    groups = {memory_group(cell.pid) for cell in cells}
+    assert len(groups) == 3
+    assert memory_group(parent(cells[0].pid)) not in groups - {memory_group(cells[-1].pid)}
+
+
+def memory_group(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    named = {
+        controller: path for line in lines for _, names, path in [line.split(":", 2)] for controller in names.split(",")
+    }
+    return named.get("memory") or named[""]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 async def test_there_can_be_only_so_many_open_files(cell: Cell) -> None:
     assert 0 < await cell.attempt("open_files_until_refused", 200) < LIMITS["open_files"]
 
