@@ -40,6 +40,7 @@ from control_api.settings import Settings
 from control_api.store.database import Database, open_database
 from control_api.store.keys import MasterKey, OrganizationKeys, load_master_key
 from control_api.store.migrate import migrate
+from control_api.store.reachable import wait_until_reachable
 from control_api.telemetry import request_spans, tracer_provider
 from control_api.versions.service import VersionsService
 from domain.clock import Clock
@@ -66,10 +67,14 @@ class Sockets:
 
 
 def prepare(settings: Settings, *, clock: Clock) -> MasterKey:
-    """Before anything serves: the key file, and a database of the shape this program knows. Raises `Conflict`."""
+    """Before anything serves: the key file, and a database of the shape this program knows.
+
+    Raises `Conflict`, or `Unavailable` (`database_unreachable`).
+    """
     home = settings.layout
     home.make()
     master = load_master_key(home.master_key)
+    wait_until_reachable(settings.database_url)
     saved = migrate(settings.database_url, backups=home.backups, now=clock.now())
     if saved is not None:
         logger.info("Backed the database up before the migration: %s", saved)

@@ -41,7 +41,12 @@ def up(cli: Cli, port: int, upgrade: bool) -> None:
         return
     from control_api.settings import read_settings  # pydantic is slow to import, and only a start needs it
 
-    read_settings(cli.environ)  # a wrong one is refused here by name: a server that ends is only started again
+    settings = read_settings(cli.environ)  # a wrong one is refused here: a server that ends is only started again
+    if settings.database is not None:
+        from control_api.store.reachable import wait_until_reachable  # so is SQLAlchemy
+
+        cli.terminal.note("Connecting to the database …", dim=True)
+        wait_until_reachable(settings.database)
     cli.terminal.note("Starting …", dim=True)
     log = process.log_file(home)
     address = process.start(

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
 POOL = 4  # reading connections
+CONNECT_TIMEOUT = "4"  # seconds to a PostgreSQL; the driver's own is more than two minutes
 
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -22,9 +23,11 @@ def open_engine(url: str, *, writing: bool) -> Engine:
     """An engine for `url`; SQLite's driver is told to leave transactions to us, so that BEGIN really begins one."""
     if make_url(url).get_backend_name() == "sqlite":
         return _sqlite(url, writing=writing)
-    options = "" if writing else "-c default_transaction_read_only=on"
+    arguments = {"options": "" if writing else "-c default_transaction_read_only=on"}
+    if "connect_timeout" not in make_url(url).query:
+        arguments["connect_timeout"] = CONNECT_TIMEOUT
     return create_engine(
-        url, pool_size=1 if writing else POOL, max_overflow=0, pool_pre_ping=True, connect_args={"options": options}
+        url, pool_size=1 if writing else POOL, max_overflow=0, pool_pre_ping=True, connect_args=arguments
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from control_api.cli import process
 from control_api.cli.main import run
+from control_api.store import reachable
 from domain.home import Home
 
 FAKE = (sys.executable, "-m", "tests.fakes.supervisor_program")
@@ -102,6 +103,18 @@ def test_a_wrong_setting_is_refused_by_name_before_anything_starts(
     assert (code, process.running_pid(home)) == (1, None)
     assert f"error: {variable}: " in said
     assert "(settings_invalid)" in said
+
+
+def test_a_database_that_nobody_serves_is_said_before_anything_starts(
+    cli: Cli, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reachable, "PATIENCE", 0.0)
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE", "postgresql+psycopg://me:hunter22@127.0.0.1:1/agents")
+    code, _, said = cli("up", "--port", "0")
+    assert (code, process.running_pid(home)) == (3, None)
+    assert "The database postgresql+psycopg://me:***@127.0.0.1:1/agents takes no connection: " in said
+    assert "(database_unreachable)" in said
+    assert "correct ORCHESTRATOR_DATABASE" in said
 
 
 def test_port_2024_is_never_used(cli: Cli) -> None:
