@@ -39,7 +39,7 @@ def test_make_up_starts_the_platform_with_its_samples_and_a_second_one_changes_n
     first = make("up", home)
     address = (home / "address").read_text().strip()
     assert f"Orchestrator serves at {address}" in first
-    for sample in ("reader", "triage", "release-notes"):
+    for sample in ("text-reader", "issue-triage", "release-notes"):
         assert f"{sample} 0.1.0" in first
     commands = [line.strip() for line in first.splitlines() if line.startswith("  orchestrator ")]
     assert len(commands) == 3

@@ -77,7 +77,13 @@ def execute(blocks: list[Block], *, folder: Path, home: Path) -> None:
 @pytest.mark.parametrize("document", EXECUTED, ids=name)
 def test_what_the_document_tells_to_type_works(document: Path) -> None:
     with checkout() as installed:
-        execute(shell(document), folder=installed.home.parent, home=installed.home)
+        root = installed.home.parent
+        before = set(os.listdir(root))
+        execute(shell(document), folder=root, home=installed.home)
+        made = [f"{name}/" if (root / name).is_dir() else name for name in sorted(set(os.listdir(root)) - before)]
+    for path in made:  # nothing that a newcomer types makes the checkout look changed
+        ignored = subprocess.run(["git", "check-ignore", "-q", path], cwd=REPOSITORY, check=False)
+        assert ignored.returncode == 0, f"{path} is not in .gitignore"
 
 
 @pytest.fixture(scope="module")
