@@ -137,6 +137,7 @@ class App:
             timeout=self._start.timeout,
             grace=self._start.grace,
             on_stuck=self._on_stuck,
+            network=self._start.network,
             trace=trace,
         )
         try:

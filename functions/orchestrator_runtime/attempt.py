@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from orchestrator_runtime import unreachable
 from orchestrator_runtime.contract.errors import (
     PROBLEM_CONTENT_TYPE,
     AgentError,
@@ -83,9 +84,13 @@ class Attempt:
         timeout: float,
         grace: float,
         on_stuck: Callable[[str], None],
+        network: str = "internet",
         trace: RunTrace | None = None,
     ) -> None:
-        """The agent may work for `timeout` seconds; `on_stuck(run)` if it does not stop within `grace` seconds."""
+        """The agent may work for `timeout` seconds; `on_stuck(run)` if it does not stop within `grace` seconds.
+
+        `network`: what it may reach, as `InstanceStart` says it.
+        """
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.journal = RunJournal(client, admitted, on_fenced=partial(self.stop, FENCED), trace=trace)
         self._has_recorded = bool(admitted.get("recorded"))
@@ -94,6 +99,7 @@ class Attempt:
         self._timeout = timeout
         self._grace = grace
         self._on_stuck = on_stuck
+        self._network = network
         self._last_chance: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Answer] | None = None
         self._stopped: str | None = None
@@ -168,7 +174,7 @@ class Attempt:
                 AgentError(
                     describe(error),
                     code="agent_failed",
-                    hint="The traceback is in the agent's log.",
+                    hint=f"{unreachable.hint(error, self._network)} The traceback is in the agent's log.".lstrip(),
                     error=type(error).__name__,
                 )
             )

@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from orchestrator_runtime import output
+from orchestrator_runtime import output, unreachable
 from orchestrator_runtime.app import App
 from orchestrator_runtime.connection import Connection, Received
 from orchestrator_runtime.contract.errors import Problem
@@ -47,6 +47,7 @@ def serve(
         agent = entrypoint.load(start, source=Path.cwd())
     except Problem as problem:
         problem.detail = redact(problem.detail)
+        problem.hint = f"{unreachable.hint(problem, start.network)} {problem.hint}".strip()
         _tell(control, {"event": "failed", "problem": problem.document()})
         raise SystemExit(1) from None
     _tell(control, {"event": "ready", "load_ms": round((time.perf_counter() - began) * 1000, 1)})

@@ -234,11 +234,12 @@ class Instances:
         request = instance.request
         credentials = await self._credentials(instance.id, request)
         instance.token_expires = credentials.expires
+        network = request.start.get("network", "internet")
         start = InstanceStart.from_json(
             json.dumps(
                 {
                     **request.start,
-                    "network": "none" if request.start.get("network") == "none" else "internet",
+                    "network": network if isinstance(network, str) else "hosts",
                     "instance": instance.id,
                     "organization": request.organization,
                     "revision": request.revision,

@@ -54,6 +54,38 @@ def test_a_body_that_cannot_be_meant_is_refused_with_the_reason(
     assert ordering.post("/agents/ordering", json={"item": "a"}).json() == {"ordered": "a"}
 
 
+LOOKING_OUT = """
+import socket
+import urllib.request
+
+def handle(how):
+    if how == "client":
+        return urllib.request.urlopen("http://models.example.org/").status
+    socket.create_connection(("models.example.org", 80))
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "how", "said"),
+    [
+        ("none", "client", "agent.yaml says `network: none`"),
+        ("none", "socket", "agent.yaml says `network: none`"),
+        ("[other.example.org]", "client", "agent.yaml does not list this host under `network`"),
+        ("[other.example.org]", "socket", "agent.yaml lets it reach only the hosts listed under `network`"),
+    ],
+)
+def test_an_agent_that_may_not_reach_a_host_hears_that_its_manifest_says_so(
+    platform: Installation, tmp_path: Path, network: str, how: str, said: str
+) -> None:
+    platform.deploy(
+        write_agent(tmp_path / "looking", name="looking", code=LOOKING_OUT, manifest=f"network: {network}\n")
+    )
+    with platform.client() as client:
+        problem = client.post("/agents/looking", json=how).json()
+    assert problem["code"] == "agent_failed"
+    assert said in f"{problem['detail']} {problem['hint']}"
+
+
 GARBAGE = r"""
 import os, sys
 

@@ -78,9 +78,9 @@ def execute(blocks: list[Block], *, folder: Path, home: Path) -> None:
 def test_what_the_document_tells_to_type_works(document: Path) -> None:
     with checkout() as installed:
         root = installed.home.parent
-        before = set(os.listdir(root))
+        before = set(root.iterdir())
         execute(shell(document), folder=root, home=installed.home)
-        made = [f"{name}/" if (root / name).is_dir() else name for name in sorted(set(os.listdir(root)) - before)]
+        made = [path.name + "/" * path.is_dir() for path in set(root.iterdir()) - before]
     for path in made:  # nothing that a newcomer types makes the checkout look changed
         ignored = subprocess.run(["git", "check-ignore", "-q", path], cwd=REPOSITORY, check=False)
         assert ignored.returncode == 0, f"{path} is not in .gitignore"

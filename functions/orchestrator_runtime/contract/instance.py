@@ -84,7 +84,7 @@ class InstanceStart:
     payload_limit: int
     call_token: str  # what a caller must present in Orchestrator-Call-Token
     journal_token: str
-    network: str = "internet"  # internet | none; a list of hosts is the proxy's business
+    network: str = "internet"  # internet | none | hosts; which hosts is the proxy's business
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)  # telemetry and the like

@@ -177,7 +177,7 @@ async def test_an_instance_gets_a_fresh_token_before_the_old_one_expires(tmp_pat
         request = StartRequest("org-1", "a-00001", {"digest": "e"}, "/s", start, PATIENCE, ["KEY"])
         await instances.start(request)
         [told] = forker.starts
-        assert (told.journal_token, told.secrets, told.network) == ("token 1", {"KEY": "v"}, "internet")
+        assert (told.journal_token, told.secrets, told.network) == ("token 1", {"KEY": "v"}, "hosts")
         await instances.renew_tokens(older_than=clock.now().timestamp() + 99)
         assert asked == [["KEY"]]
         await instances.renew_tokens(older_than=clock.now().timestamp() + 101)
