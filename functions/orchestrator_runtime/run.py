@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
 from pydantic_core import to_json
@@ -43,6 +43,11 @@ class Run:
     def session(self) -> str | None:
         """The conversation that the caller named."""
         return self._active.run.session
+
+    @property
+    def event(self) -> Mapping[str, Any] | None:
+        """The context attributes of the CloudEvent that came in, such as id, source and type; None if it was none."""
+        return self._active.call.input.attributes
 
     @property
     def cancelled(self) -> bool:

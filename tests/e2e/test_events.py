@@ -19,6 +19,13 @@ import functions_framework
 def handle(event: CloudEvent):
     return {"type": event["type"], "subject": event["subject"], "data": event.data}
 """
+UNDECORATED = """
+from orchestrator_runtime import Run
+
+def handle(data, run: Run):
+    return {"type": run.event["type"], "subject": run.event["subject"], "data": data}
+"""
+FRAMEWORK = {"requirements.txt": "functions-framework==3.10.2\ncloudevents==1.12.0\n"}
 EXPECTED = {"type": "page.changed", "subject": "a b", "data": {"page": 1}}
 BINARY = {
     "ce-specversion": "1.0",
@@ -38,11 +45,13 @@ STRUCTURED = {
 }
 
 
-@pytest.fixture(scope="module")
-def news(platform: Installation, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    requirements = {"requirements.txt": "functions-framework==3.10.2\ncloudevents==1.12.0\n"}
+@pytest.fixture(scope="module", params=[(NEWS, FRAMEWORK), (UNDECORATED, {})], ids=["decorated", "undecorated"])
+def news(
+    platform: Installation, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Installation:
+    code, files = request.param
     folder: Path = tmp_path_factory.mktemp("news")
-    platform.deploy(write_agent(folder, name="news", code=NEWS, files=requirements))
+    platform.deploy(write_agent(folder, name="news", code=code, files=files))
     return platform
 
 

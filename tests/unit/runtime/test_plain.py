@@ -334,3 +334,12 @@ async def test_a_result_that_cannot_be_kept_is_made_again() -> None:
 def test_outside_of_a_run_there_is_none() -> None:
     with pytest.raises(RuntimeError, match="no run"):
         Run.current()
+
+
+async def test_the_attributes_of_a_cloud_event_are_the_run_s() -> None:
+    async def handle(given: Any, run: Run) -> Any:
+        return [given, run.event and run.event["type"]]
+
+    attributes = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.placed"}
+    assert await result(handle, given=Input(body=b"7", attributes=attributes)) == b'[7,"order.placed"]'
+    assert await result(handle, 7) == b"[7,null]"
