@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from builders.mistakes import Mistake, explain, rule
 from builders.yaml_lines import Document, Path, load
-from domain.manifest import Manifest
+from domain.manifest import GIBIBYTE, Manifest
 from orchestrator_runtime.contract.errors import Unprocessable
 
 FILE = "agent.yaml"
@@ -32,8 +32,8 @@ NOT_YET_VALUES: Mapping[Path, Mapping[str, str]] = {
 NOT_YET_TRIGGERS = {"event": "event triggers", "schedule": "schedules", "webhook": "webhooks"}
 
 
-def read(text: str, *, file: str = FILE, gpus: int = 0) -> Manifest:
-    """The manifest. `gpus`: how many GPUs the platform can give to one instance.
+def read(text: str, *, file: str = FILE, gpus: int = 0, memory: int | None = None) -> Manifest:
+    """The manifest. `gpus` and `memory` (bytes): how much the platform can give to one instance; None: not known.
 
     Raises `Unprocessable` (`manifest_invalid`) with `mistakes`: [{file, line, rule, message, suggestion}].
     """
@@ -50,7 +50,7 @@ def read(text: str, *, file: str = FILE, gpus: int = 0) -> Manifest:
         mistakes += _not_yet(document, file=file)
         manifest = _validate(document, mistakes, file=file)
         if manifest is not None:
-            mistakes += _lacking(manifest, document, file=file, gpus=gpus)
+            mistakes += _lacking(manifest, document, file=file, gpus=gpus, memory=memory)
             if not mistakes:
                 return manifest
     raise _invalid(mistakes, file=file)
@@ -117,13 +117,19 @@ def _pop(value: Any, path: Path) -> bool:
     return True
 
 
-def _lacking(manifest: Manifest, document: Document, *, file: str, gpus: int) -> Iterator[Mistake]:
+def _lacking(manifest: Manifest, document: Document, *, file: str, gpus: int, memory: int | None) -> Iterator[Mistake]:
     """What the manifest may ask for, but not here."""
     path = ("resources", "gpu")
     if manifest.resources.gpu > gpus:
         here = f"this platform has {gpus}" if gpus else "this platform has none to give"
         message = f"The agent asks for {manifest.resources.gpu} GPU(s), but {here}"
         yield Mistake(file, document.line(path), rule(path, "unavailable"), message, "Remove `gpu`")
+    path = ("resources", "memory")
+    asked = manifest.resources.memory or 0  # what it has by default is a bound, and nothing that it asks for
+    if memory is not None and asked > memory:
+        has = f"{memory / GIBIBYTE:.1f}Gi"
+        message = f"The agent asks for {asked / GIBIBYTE:.1f}Gi of memory, but this machine has {has}"
+        yield Mistake(file, document.line(path), rule(path, "unavailable"), message, f"Ask for less than {has}")
 
 
 def _invalid(mistakes: list[Mistake], *, file: str) -> Unprocessable:

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from builders.yaml_lines import Document, Path
-from domain.manifest import HOST, NAME, Manifest
+from domain.manifest import GIBIBYTE, HOST, MEBIBYTE, NAME, Manifest
 
 KINDS = {"string": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list"}
 BOUNDS = {
@@ -53,7 +53,7 @@ def explain(error: ErrorDetails, document: Document, *, file: str) -> Mistake:
     context: Mapping[str, Any] = error.get("ctx", {})
     location = (*error["loc"], *context.get("path", ()))
     path = _written_path(location, document.value, keep_last=error["type"] in {"missing", "extra_forbidden"})
-    words = _words(error, path, context)
+    words = _words(error, path, context, document)
     line = document.line(path[:-1] if words.code == "missing" else path)
     return Mistake(file, line, rule(path, words.code), words.message, words.suggestion)
 
@@ -65,7 +65,7 @@ def closest(word: object, known: Iterable[str]) -> str:
     return f"Did you mean `{matches[0]}`?" if matches else f"Use one of: {', '.join(choices)}"
 
 
-def _words(error: ErrorDetails, path: Path, context: Mapping[str, Any]) -> Words:
+def _words(error: ErrorDetails, path: Path, context: Mapping[str, Any], document: Document) -> Words:
     name = "`" + ".".join(map(str, path)) + "`" if path else "The manifest"
     kind, value = error["type"], error["input"]
     if kind == "missing":
@@ -79,7 +79,8 @@ def _words(error: ErrorDetails, path: Path, context: Mapping[str, Any]) -> Words
         return Words("not_one_of", f"{name} cannot be {_show(value)}", closest(value, choices))
     if kind in BOUNDS:
         code, comparison, key = BOUNDS[kind]
-        return Words(code, f"{name} is {_show(value)}, but must be {comparison} {_number(context[key])}")
+        written = document.at(path)  # a size has become a number of bytes by now
+        return Words(code, f"{name} is {_show(written)}, but must be {comparison} {_number(context[key])}")
     if kind in {"string_too_long", "finite_number"}:
         limit = f"at most {context['max_length']} characters long" if "max_length" in context else "a finite number"
         return Words("too_large", f"{name} must be {limit}")
@@ -93,6 +94,10 @@ def _words(error: ErrorDetails, path: Path, context: Mapping[str, Any]) -> Words
 
 
 def _number(value: float) -> str:
+    """A bound as people write it; only sizes have such that are whole mebibytes."""
+    for unit, size in (("Gi", GIBIBYTE), ("Mi", MEBIBYTE)):
+        if value >= size and value % size == 0:
+            return f"{value / size:g}{unit}"
     return str(int(value)) if value == int(value) else str(value)
 
 

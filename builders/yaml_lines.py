@@ -7,6 +7,8 @@ surprise a reader or exhaust one. It knows nothing of what a manifest holds.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -45,6 +47,10 @@ class Document:
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
+
+    def at(self, path: Path) -> Any:
+        """What is written there. The path is one of this document."""
+        return functools.reduce(operator.getitem, path, self.value)
 
 
 def load(text: str) -> Document:

@@ -158,7 +158,8 @@ class Server:
         self._spans = tracer_provider(settings.telemetry)
         self.app = create_app(clock=clock, measure=self.metrics.measure, span=request_spans(self._spans))
         common: dict[str, Any] = {"database": database, "clock": clock}
-        versions = VersionsService(**common, home=home, settings=settings)
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        versions = VersionsService(**common, home=home, settings=settings, memory=memory)
         versions.clear_unfinished()
         services: dict[str, object] = {
             "agents": AgentsService(

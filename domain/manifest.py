@@ -25,6 +25,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 MEBIBYTE = 1024 * 1024
+GIBIBYTE = 1024 * MEBIBYTE
+LEAST_MEMORY = 16 * MEBIBYTE  # an interpreter that has imported nothing but the runtime already has half of that
 SIZE_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
@@ -114,6 +116,11 @@ Size = Annotated[
     Field(gt=0, examples=["512Mi"]),
     BeforeValidator(parse_size, json_schema_input_type=int | Annotated[str, Field(pattern=SIZE)]),
 ]
+Memory = Annotated[
+    int,
+    Field(ge=LEAST_MEMORY, le=1024 * GIBIBYTE),
+    BeforeValidator(parse_size, json_schema_input_type=int | Annotated[str, Field(pattern=SIZE)]),
+]
 Duration = Annotated[
     float,
     Field(gt=0, examples=["30s"]),
@@ -165,12 +172,12 @@ DEFAULT_MEMORY = {
 
 
 class Resources(Part):
-    cpu: Cpu = Field(1.0, le=64, description="Cores an instance may use.")
-    memory: Size | None = Field(
+    cpu: Cpu = Field(1.0, ge=0.01, le=64, description="Cores an instance may use.")
+    memory: Memory | None = Field(
         None, examples=["512Mi"], description="Memory of an instance; by default what its framework needs."
     )
     gpu: int = Field(0, ge=0, le=8, description="GPUs an instance needs.")
-    scratch: Size = Field(256 * MEBIBYTE, description="Size of the private /tmp.")
+    scratch: Size = Field(256 * MEBIBYTE, ge=MEBIBYTE, le=1024 * GIBIBYTE, description="Size of the private /tmp.")
 
 
 class Scale(Part):

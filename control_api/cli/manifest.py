@@ -18,6 +18,6 @@ def manifest() -> None:
 @output_option
 def schema() -> None:
     """Print the JSON schema of agent.yaml, which editors complete and check by."""
-    from domain.manifest import Manifest  # pydantic is slow to import, and only this command needs it
+    from builders.manifest import json_schema  # pydantic is slow to import, and only this command needs it
 
-    click.echo(json.dumps(Manifest.model_json_schema(), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))

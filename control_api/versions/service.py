@@ -22,14 +22,24 @@ MEBIBYTE = 1024 * 1024
 
 
 class VersionsService:
-    """`gpus`: how many the platform can give to one instance; the embedded engine has none to give."""
+    """`gpus` and `memory` (bytes): how much the platform can give to one instance; the embedded engine has no GPUs."""
 
-    def __init__(self, *, database: Database, clock: Clock, home: Home, settings: Settings, gpus: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        home: Home,
+        settings: Settings,
+        gpus: int = 0,
+        memory: int | None = None,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._home = home
         self._limit = settings.deployments.source_limit
         self._gpus = gpus
+        self._memory = memory
 
     def clear_unfinished(self) -> None:
         """Remove what a crash left of uploads; called once, before the first one."""
@@ -45,7 +55,7 @@ class VersionsService:
         place = self._home.sources(organization)
         digest, folder = await asyncio.to_thread(sources.unpack, data, place)
         try:
-            manifest = await asyncio.to_thread(_read_manifest, folder, self._gpus)
+            manifest = await asyncio.to_thread(_read_manifest, folder, self._gpus, self._memory)
             await asyncio.to_thread(sources.keep, folder, place, digest)
         finally:
             await asyncio.to_thread(sources.discard, folder)
@@ -97,7 +107,7 @@ def unknown(digest: str) -> NotFound:
     )
 
 
-def _read_manifest(folder: Path, gpus: int) -> Manifest:
+def _read_manifest(folder: Path, gpus: int, memory: int | None) -> Manifest:
     try:
         text = (folder / manifests.FILE).read_bytes().decode()
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -108,4 +118,4 @@ def _read_manifest(folder: Path, gpus: int) -> Manifest:
         raise Unprocessable(
             f"{manifests.FILE} is not UTF-8", code="manifest_invalid", hint="Save it as UTF-8 text."
         ) from error
-    return manifests.read(text, gpus=gpus)
+    return manifests.read(text, gpus=gpus, memory=memory)

@@ -109,6 +109,10 @@ def test_all_mistakes_are_said_at_once_in_the_order_of_the_file() -> None:
         (GOOD + "version: 1.2\n", 3, "version.wrong_type", 'Write it in quotes: version: "1.2"'),
         (GOOD + "resources:\n  memory: lots\n", 4, "resources.memory.invalid", "For example `memory: 512Mi`"),
         (GOOD + "resources:\n  cpu: 1000\n", 4, "resources.cpu.too_large", ""),
+        (GOOD + "resources:\n  cpu: 1m\n", 4, "resources.cpu.too_small", ""),
+        (GOOD + "resources:\n  memory: 1\n", 4, "resources.memory.too_small", ""),
+        (GOOD + "resources:\n  memory: 10240Gi\n", 4, "resources.memory.too_large", ""),
+        (GOOD + "resources:\n  scratch: 1Ki\n", 4, "resources.scratch.too_small", ""),
         (GOOD + "timeouts:\n  run: 5 minutes\n", 4, "timeouts.run.invalid", "For example `run: 30s`"),
         (GOOD + "scale:\n  widnow: 6s\n", 4, "scale.widnow.unknown_key", "Did you mean `window`?"),
         (GOOD + "scale:\n  min: 5\n  max: 2\n", 4, "scale.min.contradiction", ""),
@@ -147,6 +151,20 @@ def test_what_a_later_part_brings_is_refused_by_name_and_never_ignored(text: str
     assert mistake["rule"] == rule
     assert "not there yet" in mistake["message"]
     assert mistake["suggestion"].startswith("Remove")
+
+
+def test_a_bound_is_said_as_people_write_it() -> None:
+    [mistake] = mistakes(GOOD + "resources: {memory: 1Ki}\n")
+    assert mistake["message"] == '`resources.memory` is "1Ki", but must be at least 16Mi'
+
+
+def test_more_memory_than_the_machine_has_is_refused_with_the_reason() -> None:
+    text = GOOD + "resources:\n  memory: 6Gi\n"
+    [mistake] = mistakes(text, memory=4 * 2**30)
+    assert (mistake["line"], mistake["rule"]) == (4, "resources.memory.unavailable")
+    assert mistake["message"] == "The agent asks for 6.0Gi of memory, but this machine has 4.0Gi"
+    assert manifest.read(text, memory=6 * 2**30).memory_bytes == 6 * 2**30
+    assert manifest.read(GOOD, memory=2**20).memory_bytes == 256 * 2**20
 
 
 def test_a_gpu_that_is_not_there_is_refused_with_the_reason() -> None:
