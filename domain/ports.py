@@ -48,6 +48,7 @@ class Builder(Protocol):
 
         `log` is called with each line as it comes. Raises `Problem`: `dependencies_unresolvable` (in the resolver's own
         words), `dependencies_invalid`, `python_unavailable`, `framework_missing`, `build_failed`, `build_timeout`,
-        `disk_full`. Cancelling it ends the build; nothing half-made is ever used.
+        `disk_full`, and `index_unreachable`, after which another try may help. Cancelling it ends the build; nothing
+        half-made is ever used.
         """
         ...

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from builders.dependencies import is_build_secret
+from builders.resolver import UNREACHABLE
 from control_api.changes import Changes, deployment_topic
 from control_api.reconciler import steps
 from control_api.reconciler.steps import Unfinished
@@ -17,11 +18,12 @@ from domain.deployment import BuildRequest, Environment
 from domain.home import Home
 from domain.manifest import Framework
 from domain.ports import Builder
-from orchestrator_runtime.contract.errors import Problem
+from orchestrator_runtime.contract.errors import Problem, Unavailable
 
 logger = logging.getLogger("reconciler.building")
 
 LOG_BYTES = 1024 * 1024
+RETRY_AFTER = (5.0, 20.0)  # seconds; the builder's own program has asked several times by then
 CUT = "[the log is longer than 1 MiB; the rest is left out]"
 SHORTEST_MASKED = 4  # characters; shorter values would blank out half the log
 
@@ -68,7 +70,7 @@ class Building:
                 secrets=secrets,
             )
             async with BuildLog(lambda text: self._store(deployment, text), masked=secrets) as log:
-                return await self._builder.build(request, log=log.line)
+                return await self._tried_again(request, log.line)
         except Problem as problem:
             return problem
         except Exception:
@@ -78,6 +80,18 @@ class Building:
                 code="internal",
                 hint="The server's log has the details; please report it.",
             )
+
+    async def _tried_again(self, request: BuildRequest, log: Callable[[str], None]) -> Environment:
+        """Build; an index that does not answer is asked again later, because most of them do then."""
+        for number, pause in enumerate(RETRY_AFTER, 2):
+            try:
+                return await self._builder.build(request, log=log)
+            except Unavailable as problem:
+                if problem.code != UNREACHABLE:
+                    raise
+                log(f"{problem.detail}. Trying again in {pause:g} s ({number} of {len(RETRY_AFTER) + 1})")
+            await asyncio.sleep(pause)
+        return await self._builder.build(request, log=log)
 
     async def _build_secrets(self, organization: str) -> dict[str, str]:
         names = [name for name in await self._secrets.names(organization) if is_build_secret(name)]

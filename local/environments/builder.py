@@ -140,11 +140,14 @@ class Environments:
             declared = await self._export(declared, commands, log)
         _write(commands.inputs / REQUIREMENTS, "\n".join((*declared.requirements, *self._runtime)) + "\n")
         _write(commands.inputs / CONSTRAINTS, "\n".join(declared.constraints) + "\n")
-        code, first = await self._run(commands.resolve(from_source=False), None)
+        code, said = await self._run(commands.resolve(from_source=False), None)
+        if code and not resolver.is_unreachable(said):
+            code, said = await self._run(commands.resolve(from_source=True), None)
         if code:
-            code, said = await self._run(commands.resolve(from_source=True), log)
-            if code:
-                raise resolver.resolution_failed(code, said or first)
+            if code != resolver.UNSATISFIABLE and not resolver.is_unreachable(said):  # those say all in one line
+                for line in said:
+                    log(line)
+            raise resolver.resolution_failed(code, said)
         text = read_output(commands.outputs / LOCK)
         if text is None:
             raise resolver.build_failed("Resolving the dependencies", ["error: uv wrote no lock"])

@@ -55,6 +55,7 @@ class PackageIndex:
 
     files: dict[str, bytes] = field(default_factory=dict)
     password: str = ""
+    down: bool = False  # every request is answered 503
     asked: list[str] = field(default_factory=list)
     port: int = 0
 
@@ -79,7 +80,9 @@ def package_index() -> Iterator[PackageIndex]:
             index.asked.append(self.path)
             wanted = "Basic " + base64.b64encode(f"user:{index.password}".encode()).decode()
             kind, _, name = self.path.strip("/").partition("/")
-            if index.password and self.headers.get("authorization") != wanted:
+            if index.down:
+                self._answer(503, b"")
+            elif index.password and self.headers.get("authorization") != wanted:
                 self._answer(401, b"")
             elif kind == "simple" and "</a>" in (page := index.page(name.strip("/"))):
                 self._answer(200, page.encode(), "text/html")

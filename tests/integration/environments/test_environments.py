@@ -88,12 +88,15 @@ class Counting:
     inner: SupervisorSandbox
     runs: list[str] = field(default_factory=list)
     hold: asyncio.Event = field(default_factory=asyncio.Event)
+    before_install: Callable[[], None] = lambda: None
     busy: int = 0
     most_busy: int = 0
 
     async def run(self, spec: SandboxSpec, *, output: Callable[[bytes], None]) -> int:
         words = ["install"] if "install" in spec.argv and spec.argv[0] == "/bin/sh" else list(spec.argv[1:3])
         self.runs.append(" ".join(words))
+        if words == ["install"]:
+            self.before_install()
         self.busy += 1
         self.most_busy = max(self.busy, self.most_busy)
         try:
@@ -142,7 +145,7 @@ async def world(index: PackageIndex, jail: Keeper, interpreters: Interpreters, t
     """An organization that has built nothing yet; the index holds what the runtime itself requires."""
     index.files.clear()
     index.asked.clear()
-    index.password = ""
+    index.password, index.down = "", False
     index.add(*(wheel(name, "99.0") for name in RUNTIME))
     peers: list[Peer] = []
 
@@ -158,7 +161,7 @@ async def world(index: PackageIndex, jail: Keeper, interpreters: Interpreters, t
         sandbox=sandbox,
         interpreters=interpreters,
         uv=find_uv_bin(),
-        operator={"UV_DEFAULT_INDEX": f"http://packages.test:{index.port}/simple"},
+        operator={"UV_DEFAULT_INDEX": f"http://packages.test:{index.port}/simple", "UV_HTTP_RETRIES": "1"},
         clock=SystemClock(),
     )
     yield World(index, jail, f"org-{uuid.uuid4().hex[:8]}", tmp_path, environments, sandbox)
@@ -240,6 +243,23 @@ async def test_what_cannot_be_resolved_is_said_in_the_resolvers_words(world: Wor
     problem = await world.failure(world.declare("demo", "helper<2"))
     assert (problem.status, problem.code) == (422, "dependencies_unresolvable")
     assert "demo depend on helper>=2" in " ".join(problem.extra["resolver"].split())
+
+
+async def test_an_index_that_does_not_answer_is_another_problem_and_gone_with_its_cause(world: World) -> None:
+    world.index.add(wheel("demo", "1.0"))
+    world.index.down = True
+    problem = await world.failure(world.declare("demo"))
+    assert (problem.status, problem.code) == (503, "index_unreachable")
+    assert "503 Service Unavailable" in problem.detail
+    assert world.sandbox.runs == ["pip compile"]
+    world.index.down = False
+    assert evaluate(await world.build(world.declare("demo")), "__import__('demo').VERSION") == "1.0"
+
+
+async def test_an_index_that_goes_away_between_two_steps_is_the_same_problem(world: World) -> None:
+    world.index.add(wheel("demo", "1.0"), wheel("demo", "2.0"))
+    world.sandbox.before_install = lambda: setattr(world.index, "down", True)
+    assert (await world.failure(world.declare("demo"))).code == "index_unreachable"
 
 
 async def test_a_package_that_is_not_there_is_named(world: World) -> None:

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
+from builders.resolver import UNREACHABLE
 from control_api.changes import run_topic
-from control_api.reconciler import agent
+from control_api.reconciler import agent, building
 from control_api.store.tables import runs
 from domain.deployment import BuildRequest, DesiredAgent, Environment
+from orchestrator_runtime.contract.errors import Unavailable
 from orchestrator_runtime.contract.states import RunState, WaitReason
 from tests.integration.api.world import ORGANIZATION, World
 
+DOWN = Unavailable("It is down", code=UNREACHABLE)
 LOST = {"state": RunState.WAITING, "wait_reason": WaitReason.RETRY}
 
 
@@ -89,6 +92,38 @@ async def test_a_defect_of_the_builder_fails_the_deployment(world: World, caplog
     deployment = await world.deploy()
     assert (deployment["state"], deployment["problem"]["code"]) == ("failed", "internal")
     assert "failed unexpectedly" in caplog.text
+
+
+async def test_an_index_that_does_not_answer_is_asked_again_and_the_log_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "RETRY_AFTER", (0.0, 0.0))
+    build, failures = world.builder.build, [DOWN, DOWN]
+
+    async def fail_twice(request: BuildRequest, *, log: Any) -> Environment:
+        if failures:
+            raise failures.pop()
+        return await build(request, log=log)
+
+    monkeypatch.setattr(world.builder, "build", fail_twice)
+    deployment = await world.deploy()
+    assert deployment["state"] == "ready"
+    log = (await world.client.get(f"/builds/{deployment['build']}/log")).text
+    assert log.splitlines()[:2] == [f"It is down. Trying again in 0 s ({number} of 3)" for number in (2, 3)]
+
+
+async def test_an_index_that_stays_away_and_what_another_try_cannot_mend_fail_the_deployment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "RETRY_AFTER", (0.0, 0.0))
+    for problem, tries in ((DOWN, 3), (Unavailable("The disk is full", code="disk_full"), 1)):
+        world.builder.requests.clear()
+        world.builder.failing.clear()
+        digest = await world.upload(code=f"{tries} = 0\n")
+        world.builder.failing[digest] = problem
+        deployment = await world.finished((await world.ask(digest))["id"])
+        assert (deployment["state"], deployment["problem"]["code"]) == ("failed", problem.code)
+        assert len(world.builder.requests) == tries
 
 
 async def test_a_platform_that_refuses_is_asked_again(

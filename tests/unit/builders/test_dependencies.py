@@ -241,12 +241,56 @@ def test_colours_and_credentials_are_taken_out_of_what_uv_says() -> None:
     assert resolver.clean(line) == "error: https://****@packages.example.com/x"
 
 
-def test_a_resolution_that_fails_is_told_in_the_resolvers_words() -> None:
-    lines = ["Resolving", "  × No solution found:", "  ╰─▶ Because a needs b<1 …"]
-    problem = resolver.resolution_failed(1, lines)
+UNSATISFIABLE = """\
+error: No solution found when resolving dependencies
+  cause: Because a==1 depends on b<1
+         and you require a==1, we can conclude that you require b<1.
+         And because you require b>1, your requirements are unsatisfiable.
+"""
+
+
+def test_a_resolution_that_fails_begins_with_its_cause() -> None:
+    problem = resolver.resolution_failed(1, ["Resolving", *UNSATISFIABLE.splitlines()])
     assert problem.code == "dependencies_unresolvable"
-    assert problem.extra["resolver"] == "× No solution found:\n  ╰─▶ Because a needs b<1 …"
-    assert "could not be read or fetched" in resolver.resolution_failed(2, ["error: x"]).detail
+    assert problem.detail == (
+        "The dependencies cannot be resolved: Because a==1 depends on b<1 and you require a==1, we can conclude that "
+        "you require b<1. And because you require b>1, your requirements are unsatisfiable"
+    )
+    assert problem.extra["resolver"] == UNSATISFIABLE.strip()
+    assert "Change the requirements" in problem.hint
+
+
+def test_the_resolvers_own_hint_is_the_hint() -> None:
+    lines = [*UNSATISFIABLE.splitlines(), "", "hint: An index returned 401 Unauthorized"]
+    assert resolver.resolution_failed(1, lines).hint == "An index returned 401 Unauthorized"
+
+
+def test_an_older_drawing_and_other_failures_are_understood() -> None:
+    drawn = ["  × No solution found:", "  ╰─▶ Because a needs b<1 …"]
+    assert resolver.resolution_failed(1, drawn).detail.endswith("resolved: Because a needs b<1 …")
+    failed = resolver.resolution_failed(2, ["error: Failed to parse", "  Caused by: no such file"])
+    assert failed.detail == "The dependencies could not be read or fetched: Failed to parse: no such file"
+    assert resolver.build_failed("Installing", ["sh: uv: not found"]).detail == "Installing failed: sh: uv: not found"
+    assert resolver.build_failed("Installing", []).code == "build_failed"
+
+
+def test_of_a_long_failure_the_end_is_told() -> None:
+    detail = resolver.build_failed("Building x", ["error: Failed", *["x" * 90] * 25, "the compiler is missing"]).detail
+    assert detail.startswith("Building x failed: … ")
+    assert detail.endswith("the compiler is missing")
+    assert len(detail) < 1100
+
+
+def test_an_index_that_did_not_answer_is_told_apart_from_what_another_try_cannot_mend() -> None:
+    lines = [
+        "error: Request failed after 3 retries in 44.1s",
+        "  cause: Failed to fetch: https://index/simple/a/",
+        "  cause: client error (Connect)",
+        "  cause: operation timed out",
+    ]
+    for problem in (resolver.resolution_failed(2, lines), resolver.build_failed("Installing", lines)):
+        assert (problem.status, problem.code) == (503, resolver.UNREACHABLE)
+        assert problem.detail.endswith("answer: Failed to fetch: https://index/simple/a/: operation timed out")
 
 
 def test_a_full_disk_is_told_apart() -> None:
