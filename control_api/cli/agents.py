@@ -36,7 +36,7 @@ def agent_table(agents: list[dict[str, Any]]) -> str:
 @output_option
 @pass_cli
 def describe(cli: Cli, name: str) -> None:
-    """Show all about one agent: version, revisions, traffic, protections."""
+    """Show one agent: version, traffic, revisions, protections."""
     client = cli.connect()
     agent = client.get(f"/agents/{segment(name)}")
     revisions, _ = client.pages(f"/agents/{segment(name)}/revisions", limit=20)
@@ -116,11 +116,14 @@ def traffic_words(targets: list[dict[str, Any]]) -> str:
 
 @click.command()
 @agent_argument
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask whether to do it.")
 @output_option
 @pass_cli
 def delete(cli: Cli, name: str, yes: bool) -> None:
-    """Delete an agent: it stops serving; its runs stay."""
+    """Delete an agent; its runs stay.
+
+    It gets no more calls. What it works on is finished.
+    """
     confirm(f"Delete the agent {name}?", yes=yes)
     cli.connect().delete(f"/agents/{segment(name)}")
     cli.terminal.data({"deleted": name}, f"Deleted {name}")

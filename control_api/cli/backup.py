@@ -21,18 +21,24 @@ from orchestrator_runtime.contract.errors import Conflict
 @output_option
 @pass_cli
 def backup(cli: Cli) -> None:
-    """Write a backup while the platform goes on working."""
+    """Back the database up while the platform goes on working.
+
+    The backup is worthless without the file master.key of the home folder: keep that, too.
+    """
     made = cli.connect().post("/backups")
     cli.terminal.data(made, f"Wrote {made['path']}")
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask whether to do it.")
 @output_option
 @pass_cli
 def restore(cli: Cli, file: Path, yes: bool) -> None:
-    """Put the backup FILE back in place of the database; the platform must be down."""
+    """Replace the database by the backup FILE.
+
+    The platform must be down. What was there before is backed up first.
+    """
     if running_pid(cli.home) is not None:
         raise Conflict(
             "The platform is running, and a database in use cannot be replaced",

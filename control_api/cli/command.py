@@ -73,7 +73,7 @@ def output_option(command: F) -> F:
         type=click.Choice(OUTPUTS),
         expose_value=False,
         callback=choose,
-        help="How data are printed (ORCHESTRATOR_OUTPUT).",
+        help="Print data as text or as JSON; also set by ORCHESTRATOR_OUTPUT.",
     )(command)
 
 

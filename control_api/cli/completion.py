@@ -10,7 +10,10 @@ from click.shell_completion import get_completion_class
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script, such as for `eval "$(orchestrator completion bash)"`."""
+    """Print the script that lets a shell complete commands.
+
+    For this shell only: `eval "$(orchestrator completion bash)"`
+    """
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(context.find_root().command, {}, "orchestrator", "_ORCHESTRATOR_COMPLETE").source())

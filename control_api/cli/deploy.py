@@ -26,7 +26,11 @@ WORDS = {"building": "Building the environment", "starting": "Starting an instan
 @output_option
 @pass_cli
 def deploy(cli: Cli, path: Path) -> None:
-    """Deploy the agent in the folder PATH and wait until it serves."""
+    """Deploy the agent in a folder and wait until it serves.
+
+    PATH is the folder with the agent's agent.yaml; by default the current one. What served before goes on serving until
+    the new revision is ready. A folder that has not changed is not deployed again.
+    """
     clock = time.monotonic
     started = clock()
     deployment = deploy_folder(cli.connect(), path, terminal=cli.terminal, clock=clock)

@@ -28,7 +28,10 @@ Snapshot = tuple[tuple[str, int, int, bool], ...]
 @output_option
 @pass_cli
 def dev(cli: Cli, path: Path) -> None:
-    """Deploy the folder PATH on every change and show the agent's log, until interrupted."""
+    """Deploy a folder on every change, and show its log.
+
+    PATH is the folder with the agent's agent.yaml; by default the current one. Ctrl-C ends it.
+    """
     client = cli.connect()
     followed: set[str] = set()
     for _ in changes(lambda: snapshot(path), pause=time.sleep):

@@ -21,12 +21,24 @@ DOWN = 3  # exit code of `status`
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), envvar="ORCHESTRATOR_PORT", default=PORT, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    envvar="ORCHESTRATOR_PORT",
+    show_envvar=True,
+    default=PORT,
+    show_default=True,
+    help="Where to serve on 127.0.0.1: the next free port if it is taken; 0: any.",
+)
 @click.option("--upgrade", is_flag=True, help="Restart it if the program has changed since it was started.")
 @output_option
 @pass_cli
 def up(cli: Cli, port: int, upgrade: bool) -> None:
-    """Start the platform in the background."""
+    """Start the platform in the background.
+
+    Returns when it serves. If it runs already, nothing changes.
+    """
     if port == FORBIDDEN_PORT:
         raise BadInput(f"Port {port} is never used", code="port_refused", hint="Choose another one with --port.")
     home = cli.home
@@ -73,7 +85,10 @@ def down(cli: Cli) -> None:
 @output_option
 @click.pass_context
 def status(context: click.Context) -> None:
-    """Show whether the platform runs, and how it is."""
+    """Show whether the platform runs, and how it is.
+
+    The exit code is 3 while it is down.
+    """
     cli = context.ensure_object(Cli)
     if cli.environ.get("ORCHESTRATOR_URL") is None and process.running_pid(cli.home) is None:
         home = str(cli.home.root)

@@ -33,15 +33,15 @@ class Payload:
 
 @click.command()
 @agent_argument
-@click.option("--data", "-d", metavar="JSON|@FILE|-", help="The input: JSON, a file, or stdin.")
-@click.option("--content-type", metavar="TYPE", help="By default from the file's name, else JSON.")
+@click.option("--data", "-d", metavar="JSON|@FILE|-", help="The input: JSON, a file, or - for stdin.")
+@click.option("--content-type", metavar="TYPE", help="What the input is; by default from the file's name, else JSON.")
 @click.option("--path", "-p", default="", metavar="PATH", help="Path below the agent's address.")
-@click.option("--method", "-X", default="POST", show_default=True)
-@click.option("--session", "-s", metavar="SESSION", help="Start or continue this conversation.")
-@click.option("--async", "asynchronous", is_flag=True, help="Do not wait: print the run's address.")
-@click.option("--stream", is_flag=True, help="Print events as they come.")
-@click.option("--idempotency-key", metavar="KEY", help="The same key and input give the same run.")
-@click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE")
+@click.option("--method", "-X", default="POST", metavar="METHOD", show_default=True, help="HTTP method.")
+@click.option("--session", "-s", metavar="SESSION", help="Start or continue this session (a conversation).")
+@click.option("--async", "asynchronous", is_flag=True, help="Do not wait for the answer: print the run's address.")
+@click.option("--stream", is_flag=True, help="Print the answer piece by piece, as it comes.")
+@click.option("--idempotency-key", metavar="KEY", help="Calls with the same key and input are one run.")
+@click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="Send this header, too.")
 @output_option
 @pass_cli
 def invoke(
@@ -57,7 +57,14 @@ def invoke(
     idempotency_key: str | None,
     headers: Sequence[str],
 ) -> None:
-    """Call the agent NAME and print its answer."""
+    """Call an agent and print its answer.
+
+    \b
+    Examples:
+      orchestrator invoke reader -d '{"text": "Rivers carry water."}'
+      orchestrator invoke triage -d @issue.json --session monday
+      echo '{"text": "From a pipe."}' | orchestrator invoke reader -d -
+    """
     payload = read_payload(data, content_type)
     chosen = {
         "content-type": payload.content_type,

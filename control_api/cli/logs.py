@@ -14,13 +14,13 @@ from control_api.cli.traffic import revision_name
 
 @click.command()
 @agent_argument
-@click.option("--follow", "-f", is_flag=True, help="Go on with new lines until interrupted.")
-@click.option("--revision", help="Only this one's, by number or name.")
-@click.option("--run", help="Only what was written while working on this run.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with new lines until Ctrl-C.")
+@click.option("--revision", metavar="REVISION", help="Only this revision's, by number or name.")
+@click.option("--run", metavar="ID", help="Only what was written while working on this run.")
 @output_option
 @pass_cli
 def logs(cli: Cli, name: str, follow: bool, revision: str | None, run: str | None) -> None:
-    """Print the log of the agent NAME."""
+    """Print what an agent has written to its log."""
     path = f"/runs/{segment(run)}/logs" if run else f"/agents/{segment(name)}/logs"
     chosen = revision_name(name, revision) if revision else None
     for line in log_lines(cli.connect(), path, follow=follow, revision=chosen):

@@ -73,6 +73,15 @@ class LazyGroup(click.Group):
 def orchestrator(cli: Cli, verbose: bool) -> None:
     """Deploy agents from folders, call them, and see every step of what they did.
 
+    \b
+    A first agent:
+      orchestrator up
+      orchestrator new hello
+      orchestrator deploy hello
+      orchestrator invoke hello -d @hello/input.json
+
+    `orchestrator COMMAND --help` says more about each command.
+
     Exit codes: 0 done, 1 a problem, 2 a wrong command line, 3 the platform is unavailable.
     """
     if cli.terminal.output not in OUTPUTS:

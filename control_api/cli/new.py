@@ -20,12 +20,19 @@ NAMED_FILES = ("agent.yaml", "pyproject.toml", "README.md")
 
 @click.command()
 @click.argument("name")
-@click.option("--template", "-t", type=click.Choice(NAMES), default="plain", show_default=True)
-@click.option("--into", type=click.Path(path_type=Path), help="The folder to make; by default ./NAME.")
+@click.option(
+    "--template", "-t", type=click.Choice(NAMES), default="plain", show_default=True, help="What to start from."
+)
+@click.option(
+    "--into", type=click.Path(path_type=Path), metavar="FOLDER", help="The folder to make; by default ./NAME."
+)
 @output_option
 @pass_cli
 def new(cli: Cli, name: str, template: str, into: Path | None) -> None:
-    """Make a folder with a starter agent."""
+    """Make a folder with a starter agent called NAME.
+
+    Example: `orchestrator new triage --template langgraph`
+    """
     from domain.manifest import NAME  # pydantic is slow to import, and only this command needs the rule
 
     if not re.fullmatch(NAME, name):

@@ -17,17 +17,23 @@ MARKS = {"succeeded": "✓", "failed": "✗", "running": "…"}
 
 
 @click.group(invoke_without_command=True)
-@click.option("--agent", shell_complete=complete_agents, help="Only this agent's.")
+@click.option("--agent", metavar="NAME", shell_complete=complete_agents, help="Only runs of this agent.")
 @click.option("--state", type=click.Choice([state.value for state in RunState]), help="Only runs in this state.")
-@click.option("--session", help="Only runs of this conversation.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--cursor", help="Where the list before ended (`next` in its JSON).")
+@click.option("--session", metavar="SESSION", help="Only runs of this session.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="At most so many.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where another list ended: its `next` with --output json.")
 @output_option
 @click.pass_context
 def runs(
     context: click.Context, agent: str | None, state: str | None, session: str | None, limit: int, cursor: str | None
 ) -> None:
-    """List runs, the newest first; or work with one of them."""
+    """List runs, the newest first; or work with one.
+
+    \b
+    Examples:
+      orchestrator runs --agent triage --state failed
+      orchestrator runs show ID
+    """
     if context.invoked_subcommand is not None:
         return
     cli = context.ensure_object(Cli)
@@ -58,11 +64,11 @@ def _run_table(items: list[dict[str, Any]], *, empty: str) -> str:
 
 
 @runs.command()
-@click.argument("run")
+@click.argument("run", metavar="ID")
 @output_option
 @pass_cli
 def show(cli: Cli, run: str) -> None:
-    """Show one run: state, attempts, steps."""
+    """Show one run: its state, attempts and steps."""
     client = cli.connect()
     found = client.get(f"/runs/{segment(run)}")
     steps, _ = client.pages(f"/runs/{segment(run)}/steps", limit=MOST_STEPS)
@@ -123,11 +129,14 @@ def _step_line(step: dict[str, Any]) -> str:
 
 
 @runs.command()
-@click.argument("run")
+@click.argument("run", metavar="ID")
 @output_option
 @pass_cli
 def follow(cli: Cli, run: str) -> None:
-    """Print what happens in a run until it ends; its end decides the exit code."""
+    """Print what happens in a run until it ends.
+
+    The exit code is 0 if it succeeds, else 1.
+    """
     client = cli.connect()
     names: dict[str, str] = {}  # of steps; their ends do not repeat them
     for event in client.follow(f"/runs/{segment(run)}/events"):
@@ -159,22 +168,25 @@ def _say_end(terminal: Terminal, client: Client, run: str) -> None:
 
 
 @runs.command()
-@click.argument("run")
+@click.argument("run", metavar="ID")
 @output_option
 @pass_cli
 def cancel(cli: Cli, run: str) -> None:
-    """Ask a run to stop; what does not stop within its grace period is killed."""
+    """Stop a run.
+
+    It is asked to stop; what has not stopped after `timeouts.grace` of its agent.yaml is killed.
+    """
     found = cli.connect().post(f"/runs/{segment(run)}/cancel")
     ended = found["state"] in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
     cli.terminal.data(found, f"{run} has ended: {found['state']}" if ended else f"Asked {run} to stop")
 
 
 @runs.command()
-@click.argument("run")
+@click.argument("run", metavar="ID")
 @output_option
 @pass_cli
 def retry(cli: Cli, run: str) -> None:
-    """Give a failed run another attempt, with the same input."""
+    """Give a failed run another attempt with the same input."""
     found = cli.connect().post(f"/runs/{segment(run)}/retry")
     cli.terminal.data(found, f"{run} is tried again; follow it with `orchestrator runs follow {run}`")
 

@@ -15,7 +15,10 @@ from control_api.cli.terminal import ago, table
 
 @click.group()
 def secrets() -> None:
-    """Keep secrets that agents name in their manifest."""
+    """Set, list and remove secrets.
+
+    An agent gets those that its agent.yaml names under `secrets`, as environment variables.
+    """
 
 
 @secrets.command("set")
@@ -23,7 +26,12 @@ def secrets() -> None:
 @output_option
 @pass_cli
 def set_secret(cli: Cli, name: str) -> None:
-    """Set a secret; its value is typed, or comes on stdin without its last line end."""
+    """Set a secret.
+
+    \b
+    Its value is typed, or comes on stdin:
+      orchestrator secrets set OPENAI_API_KEY < key.txt
+    """
     client = cli.connect()
     if sys.stdin.isatty():
         value = click.prompt(f"Value of {name}", hide_input=True, err=True)
@@ -39,7 +47,10 @@ def set_secret(cli: Cli, name: str) -> None:
 @output_option
 @pass_cli
 def list_secrets(cli: Cli) -> None:
-    """List the names; values cannot be read back."""
+    """List the names of the secrets.
+
+    Values cannot be read back.
+    """
     items, following = cli.connect().pages("/secrets", limit=1000)
     cli.terminal.data(
         {"items": items, "next": following},

@@ -15,16 +15,19 @@ from control_api.cli.terminal import ago, table
 
 @click.group()
 def sessions() -> None:
-    """See and delete conversations; `invoke --session` starts and continues one."""
+    """List, show and delete sessions (conversations).
+
+    `orchestrator invoke --session` starts a session or continues one.
+    """
 
 
 @sessions.command("ls")
-@click.option("--agent", shell_complete=complete_agents, help="Only this agent's.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--agent", metavar="NAME", shell_complete=complete_agents, help="Only sessions of this agent.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", default=50, show_default=True, help="At most so many.")
 @output_option
 @pass_cli
 def list_sessions(cli: Cli, agent: str | None, limit: int) -> None:
-    """List sessions, the newest first."""
+    """List the sessions, the newest first."""
     items, following = cli.connect().pages("/sessions", limit=limit, agent=agent)
     starts = f"`orchestrator invoke {agent or 'NAME'} --session S -d …` starts one."
     empty = f"No session of {agent}: {starts}" if agent else f"No sessions: {starts}"
@@ -45,7 +48,7 @@ def _session_table(items: list[dict[str, Any]], *, empty: str) -> str:
 @output_option
 @pass_cli
 def show(cli: Cli, agent: str, session: str) -> None:
-    """Show one session."""
+    """Show one session: its state and how many runs it had."""
     found = cli.connect().get(_path(agent, session))
     cli.terminal.data(found, lambda: json.dumps(found, indent=2, ensure_ascii=False))
 
@@ -53,7 +56,7 @@ def show(cli: Cli, agent: str, session: str) -> None:
 @sessions.command()
 @click.argument("agent", shell_complete=complete_agents)
 @click.argument("session")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask whether to do it.")
 @output_option
 @pass_cli
 def delete(cli: Cli, agent: str, session: str, yes: bool) -> None:

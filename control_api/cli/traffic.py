@@ -17,7 +17,10 @@ from control_api.cli.command import Cli, agent_argument, output_option, pass_cli
 @output_option
 @pass_cli
 def rollback(cli: Cli, name: str, revision: str | None) -> None:
-    """Give all traffic to an earlier REVISION; by default the one that served before."""
+    """Give all calls to an earlier revision.
+
+    REVISION is its number or whole name; by default it is the newest ready one before what serves.
+    """
     body = {} if revision is None else {"revision": revision_name(name, revision)}
     agent = cli.connect().post(f"/agents/{segment(name)}/rollback", body)
     cli.terminal.data(agent, lambda: f"{name} now serves {traffic_words(agent['traffic'])}")
@@ -26,13 +29,20 @@ def rollback(cli: Cli, name: str, revision: str | None) -> None:
 @click.command()
 @agent_argument
 @click.argument("shares", nargs=-1, metavar="[REVISION=PERCENT]…")
-@click.option("--tag", "tags", multiple=True, metavar="TAG=REVISION", help="A name of its own for a revision.")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="TAG=REVISION", help="Give a revision a name by which it can be called."
+)
 @output_option
 @pass_cli
 def traffic(cli: Cli, name: str, shares: Sequence[str], tags: Sequence[str]) -> None:
-    """Split the traffic, such as `traffic triage 1=90 2=10`; without shares, show the split.
+    """Show or set how calls are split between revisions.
 
     A revision is given by its number or its whole name. The percentages sum to 100.
+
+    \b
+    Examples:
+      orchestrator traffic triage
+      orchestrator traffic triage 1=90 2=10 --tag canary=2
     """
     client = cli.connect()
     if shares or tags:
