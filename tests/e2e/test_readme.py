@@ -57,6 +57,7 @@ def execute(blocks: list[Block], *, folder: Path, home: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     environment |= {
         "ORCHESTRATOR_HOME": str(home),
+        "ORCHESTRATOR_PORT": "0",  # several of them are executed at the same time
         "PATH": f"{REPOSITORY / '.venv' / 'bin'}:{os.environ['PATH']}",
     }
     done = subprocess.run(
