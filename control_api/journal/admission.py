@@ -13,7 +13,7 @@ from typing import Any
 
 from control_api.journal import lifecycle
 from control_api.journal.ledger import IdentityKey, Ledger, RunKey, dumps
-from control_api.journal.operations import Later, Operation, Outcome, ending_of
+from control_api.journal.operations import Later, Operation, Outcome, Stored, ending_of
 from control_api.journal.policies import Policies
 from control_api.journal.reading import run_unknown
 from control_api.journal.records import Run
@@ -147,11 +147,11 @@ class Admit(Arrival):
         if run.running:
             if own and run.instance == self.identity.instance:
                 # it asks again, because the reply was lost
-                return self._granted(run, ledger.content(run, 1) if self.dispatched else b"")
+                return self._granted(run, ledger.inline(run, 1) if self.dispatched else b"")
             return self._elsewhere(run, "already_running", "An instance works on this run")
         if not own or run.wait_reason == WaitReason.SESSION:
             return self._elsewhere(run, "not_its_turn", "An earlier run of the session has not ended")
-        given = ledger.content(run, 1) if self.dispatched else b""
+        given = ledger.inline(run, 1) if self.dispatched else b""
         lifecycle.start(ledger, run, instance=self.identity.instance, timeout=float(self.admission["deadline"]))
         return self._granted(run, given)
 
@@ -170,7 +170,11 @@ class Admit(Arrival):
             raise Conflict(f"{detail}: {run.id}", code=code)
         return Later((run.organization, run.id))
 
-    def _granted(self, run: Run, given: bytes = b"") -> Message:
+    def keep_waiting(self) -> None:
+        """The run is recorded, so this is never looked at again."""
+        self.body = b""
+
+    def _granted(self, run: Run, given: bytes | None = b"") -> Message:
         fields: dict[str, Any] = {"run": run.id, "outcome": "started", "epoch": run.epoch, "attempt": run.attempt}
         if run.recorded_count:
             fields["recorded"] = run.recorded_count
@@ -178,13 +182,21 @@ class Admit(Arrival):
             fields["session"] = run.session
         if not self.dispatched:
             return Message(fields)
-        return Message({**fields, "request": json.loads(run.request)}, given)
+        return _with_content({**fields, "request": json.loads(run.request)}, run, 1, given)
 
 
 def finished(ledger: Ledger, run: Run) -> Message:
     """The reply that repeats the answer of a run that has ended."""
     fields = {"run": run.id, "outcome": "finished", "epoch": run.epoch, "attempt": run.attempt}
-    return Message({**fields, "ending": ending_of(run)}, ledger.content(run, run.event_count))
+    content = ledger.inline(run, run.event_count)
+    return _with_content({**fields, "ending": ending_of(run)}, run, run.event_count, content)
+
+
+def _with_content(fields: dict[str, Any], run: Run, seq: int, content: bytes | None) -> Message:
+    """A reply with the payload of an event; a large one is not read in the one writer's thread."""
+    if content is not None:
+        return Message(fields, content)
+    return Stored(fields, organization=run.organization, run=run.id, partition=run.partition, seq=seq)
 
 
 def _same_body(recorded: str | None, given: str | None) -> None:

@@ -26,7 +26,7 @@ from control_api.store import partitions
 from control_api.store.database import WriteSession
 from control_api.store.keys import OrganizationKeys
 from control_api.store.partitions import events_of
-from control_api.store.payloads import INLINE_BYTES, PayloadWriter, read_payload
+from control_api.store.payloads import INLINE_BYTES, PayloadWriter
 from control_api.store.tables import identities, runs
 from orchestrator_runtime.contract.states import RunState, StepKind
 
@@ -220,18 +220,17 @@ class Ledger:
                 what = step_kind if step_kind in STEP_KINDS else "other"
             self._ended.append(Ended(run.agent, what, state, self.now - run.created_at))
 
-    def content(self, run: Run, seq: int) -> bytes:
-        """The payload of one event; empty if it has none."""
+    def inline(self, run: Run, seq: int) -> bytes | None:
+        """The payload of one event; empty if it has none, None if it is one that is stored apart."""
         self.flush()
         table = events_of(run.partition)
         query = select(table.c.inline, table.c.payload).where(
             table.c.organization == run.organization, table.c.run == run.id, table.c.seq == seq
         )
         inline, address = self.session.execute(query).one()
-        key = self.keys.of(self.session, run.organization)
         if inline is not None:
-            return key.open(inline, event_context(run.id, seq))
-        return read_payload(self.session, key, run.organization, run.partition, address) if address else b""
+            return self.keys.of(self.session, run.organization).open(inline, event_context(run.id, seq))
+        return None if address else b""
 
     def flush(self) -> None:
         """Write everything that is new or changed."""

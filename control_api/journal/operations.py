@@ -32,6 +32,16 @@ class Later:
     run: RunKey
 
 
+@dataclass(frozen=True, slots=True)
+class Stored(Message):
+    """A reply whose body is a payload that is stored apart: whoever sends it reads it first (`Journal.fetch`)."""
+
+    organization: str = ""
+    run: str = ""
+    partition: str = ""
+    seq: int = 0
+
+
 Outcome: TypeAlias = Message | Later | None
 LATEST = 253402300800.0  # seconds since the epoch: the end of the year 9999
 INSTANCE_KINDS = ("step.", "output", "log")  # what events of an instance begin with
@@ -48,6 +58,9 @@ class Operation:
 
     def identities(self) -> list[IdentityKey]:
         return []
+
+    def keep_waiting(self) -> None:
+        """It was committed that this cannot be answered yet: let go of what is recorded now."""
 
     def execute(self, ledger: Ledger, policies: Policies) -> Outcome:
         raise NotImplementedError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -17,12 +17,12 @@ from control_api.journal import reading
 from control_api.journal.admission import Submit
 from control_api.journal.lane import Executed, JournalLane
 from control_api.journal.ledger import Ended, RunKey
-from control_api.journal.operations import Again, Cancel, Later, LoseInstances, Operation, Renew
+from control_api.journal.operations import Again, Cancel, Later, LoseInstances, Operation, Renew, Stored
 from control_api.journal.records import Run
 from control_api.store.database import Database, ReadSession
 from control_api.store.keys import OrganizationKeys
 from domain.clock import Clock
-from orchestrator_runtime.contract.errors import Problem
+from orchestrator_runtime.contract.errors import Problem, TooMany
 from orchestrator_runtime.contract.journal import Admission
 from orchestrator_runtime.contract.wire import Message
 
@@ -36,6 +36,8 @@ RunListener = Callable[[Sequence[Run]], None]
 EndListener = Callable[[Ended], None]
 """A run or a step whose end was committed. Must not block."""
 
+MOST_PARKED = 20_000  # operations of one organization that wait for a run; a gateway lets 10,000 calls wait
+
 
 class Journal:
     """Belongs to one event loop. Everything it answers has been committed."""
@@ -48,6 +50,7 @@ class Journal:
         self._lane = JournalLane(keys, clock, is_only_writer=database.dialect == "sqlite")
         self._loop = asyncio.get_running_loop()
         self._parked: defaultdict[RunKey, dict[Answer, Operation]] = defaultdict(dict)
+        self._parked_counts: Counter[str] = Counter()  # by organization
         self._run_listeners: list[RunListener] = []
         self._cancel_listeners: list[CancelListener] = []
         self._end_listeners: list[EndListener] = []
@@ -109,11 +112,23 @@ class Journal:
 
     # what the rest of this package asks
 
-    def execute(self, operation: Operation) -> Answer:
-        """Queue an operation for the next commit. Cancel the answer if nobody wants it any more."""
+    def execute(self, operation: Operation, let_go: Callable[[], None] | None = None) -> Answer:
+        """Queue an operation for the next commit. Cancel the answer if nobody wants it any more.
+
+        `let_go` is called when it has been executed, and what came with it is not held any more; that may be earlier
+        than its answer. An answer to an admission may be `Stored`.
+        """
         answer: Answer = self._loop.create_future()
-        self._enqueue(operation, answer)
+        self._enqueue(operation, answer, let_go)
         return answer
+
+    async def fetch(self, stored: Stored) -> Message:
+        """The reply, with its body. Raises `NotFound` (`payload_gone`)."""
+        organization, run, partition, seq = stored.organization, stored.run, stored.partition, stored.seq
+        body = await self.database.read(
+            lambda session: reading.content(session, self.keys, organization, run, partition=partition, seq=seq)
+        )
+        return Message(stored.fields, body)
 
     async def told_to_stop(self, instance: str) -> list[tuple[str, float]]:
         """(run, grace) of what the instance works on although somebody has cancelled it."""
@@ -136,10 +151,18 @@ class Journal:
 
     # after the commit
 
-    def _enqueue(self, operation: Operation, answer: Answer) -> None:
-        self.database.enqueue(self._lane, operation, partial(self._committed, operation, answer))
+    def _enqueue(self, operation: Operation, answer: Answer, let_go: Callable[[], None] | None = None) -> None:
+        self.database.enqueue(self._lane, operation, partial(self._committed, operation, answer, let_go))
 
-    def _committed(self, operation: Operation, answer: Answer, executed: Executed | BaseException) -> None:
+    def _committed(
+        self,
+        operation: Operation,
+        answer: Answer,
+        let_go: Callable[[], None] | None,
+        executed: Executed | BaseException,
+    ) -> None:
+        if let_go is not None:
+            let_go()
         if isinstance(executed, BaseException):
             if not answer.done():
                 answer.set_exception(executed)
@@ -164,18 +187,33 @@ class Journal:
             self._lane.committed(run)
             self._changes.publish(run_topic(run.id))
             if not run.running and self._parked:
-                for answer, operation in self._parked.pop((run.organization, run.id), {}).items():
+                parked = self._parked.pop((run.organization, run.id), {})
+                self._parked_counts[run.organization] -= len(parked)
+                for answer, operation in parked.items():
                     self._enqueue(operation, answer)
         for listener in self._run_listeners:
             listener(touched)
 
     def _park(self, key: RunKey, operation: Operation, answer: Answer) -> None:
+        organization, _ = key
+        if self._parked_counts[organization] >= MOST_PARKED:
+            answer.set_exception(
+                TooMany(
+                    "Too many calls wait for runs that have not ended",
+                    code="too_many_waiting",
+                    hint="Try again later, or use more sessions: the runs of one go one at a time.",
+                )
+            )
+            return
+        operation.keep_waiting()
+        self._parked_counts[organization] += 1
         self._parked[key][answer] = operation
         answer.add_done_callback(partial(self._unpark, key))
 
     def _unpark(self, key: RunKey, answer: Answer) -> None:
         waiting = self._parked.get(key)
         if waiting is not None:
-            waiting.pop(answer, None)
+            if waiting.pop(answer, None) is not None:
+                self._parked_counts[key[0]] -= 1
             if not waiting:
                 del self._parked[key]

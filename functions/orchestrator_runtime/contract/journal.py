@@ -19,7 +19,8 @@ instance speaks: no operation carries an organization. All replies come after th
 | `session.get`        | session                                                  |               | found; body: its state |
 | `session.put`        | run, epoch, session                                      | state         | |
 
-Notifications from the journal: `cancel` {run, grace}: stop this run, you have `grace` seconds.
+Notifications from the journal: `cancel` {run, grace}: stop this run, you have `grace` seconds. `refused` {error}: the
+connection is closed now, because of that problem; docs/internals.md lists what may be taken of the journal.
 
 `batch` counts an attempt's appends from 1: one that is repeated after a lost connection is answered, not written
 again. Without it nothing is recognised as repeated. A repeated `end` is answered with what the first one did; its reply

@@ -80,15 +80,21 @@ def decode(buffer: bytearray) -> Iterable[tuple[Header, bytes]]:
         body_start = start + LENGTHS.size + header_length
         if len(buffer) < body_start + body_length:
             break
-        try:
-            header = _from_json(str(buffer[start + LENGTHS.size : body_start], "utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise BadInput("A frame's header is not JSON", code="frame_not_json") from error
-        if not isinstance(header, dict):
-            raise BadInput("A frame's header is not an object", code="frame_not_json")
-        yield header, bytes(buffer[body_start : body_start + body_length])
+        yield cut(buffer, start, header_length, body_length)
         start = body_start + body_length
     del buffer[:start]
+
+
+def cut(buffer: bytearray, start: int, header_length: int, body_length: int) -> tuple[Header, bytes]:
+    """The whole frame that begins at `start`. Raises `BadInput` (`frame_not_json`) if its header is no JSON object."""
+    body_start = start + LENGTHS.size + header_length
+    try:
+        header = _from_json(str(buffer[start + LENGTHS.size : body_start], "utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput("A frame's header is not JSON", code="frame_not_json") from error
+    if not isinstance(header, dict):
+        raise BadInput("A frame's header is not an object", code="frame_not_json")
+    return header, bytes(buffer[body_start : body_start + body_length])
 
 
 class Peer(asyncio.Protocol):
@@ -190,11 +196,12 @@ class Peer(asyncio.Protocol):
         if outgoing and self._transport is not None:
             self._transport.write(b"".join(outgoing))
 
-    def _dispatch(self, header: Header, body: bytes) -> None:
+    def _dispatch(self, header: Header, body: bytes) -> asyncio.Future[Message] | None:
+        """Hand a frame on. What is returned is answered when it is done."""
         answered = header.pop("re", None)
         if answered is not None:
             self._settle(answered, header, body)
-            return
+            return None
         identity = header.pop("id", None)
         operation = header.pop("op", "")
         handler = self._handlers.get(operation)
@@ -204,13 +211,17 @@ class Peer(asyncio.Protocol):
             reply = handler(self, Message(header, body))
         except Problem as problem:
             self._refuse(identity, problem)
-            return
+            return None
         if reply is None or isinstance(reply, Message):
             self._reply(identity, reply or Message())
-            return
+            return None
+        return self._answer(identity, reply)
+
+    def _answer(self, identity: int | None, reply: Awaitable[Message]) -> asyncio.Future[Message]:
         answer = reply if isinstance(reply, asyncio.Future) else asyncio.ensure_future(reply)
         self._answers.add(answer)
         answer.add_done_callback(partial(self._finish, identity))
+        return answer
 
     def _finish(self, identity: int | None, done: asyncio.Future[Message]) -> None:
         self._answers.discard(done)

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import select
 
 from control_api.changes import Changes
+from control_api.journal.limits import Limits
 from control_api.journal.server import JournalServer
 from control_api.journal.service import Journal
 from control_api.journal.sweeper import Sweeper
@@ -152,7 +153,7 @@ class World:
         await self.database.close()
 
 
-async def _start(url: str, path: Path, clock: ManualClock) -> World:
+async def _start(url: str, path: Path, clock: ManualClock, limits: Limits | None = None) -> World:
     database = open_database(url)
     keys = OrganizationKeys(MASTER)
     changes = Changes()
@@ -163,7 +164,7 @@ async def _start(url: str, path: Path, clock: ManualClock) -> World:
     path.unlink(missing_ok=True)
     listening.bind(str(path))
     listening.listen()
-    task = asyncio.create_task(JournalServer(journal, tokens).serve(listening))
+    task = asyncio.create_task(JournalServer(journal, tokens, limits=limits).serve(listening))
     return World(url, path, clock, database, journal, tokens, changes, task)
 
 
@@ -173,8 +174,8 @@ def create_organization(session: WriteSession, keys: OrganizationKeys, organizat
 
 
 @asynccontextmanager
-async def world(url: str, path: Path) -> AsyncIterator[World]:
-    running = await _start(url, path, ManualClock())
+async def world(url: str, path: Path, *, limits: Limits | None = None) -> AsyncIterator[World]:
+    running = await _start(url, path, ManualClock(), limits)
     try:
         yield running
     finally:
