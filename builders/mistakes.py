@@ -80,7 +80,9 @@ def _words(error: ErrorDetails, path: Path, context: Mapping[str, Any], document
     if kind in BOUNDS:
         code, comparison, key = BOUNDS[kind]
         written = document.at(path)  # a size has become a number of bytes by now
-        return Words(code, f"{name} is {_show(written)}, but must be {comparison} {_number(context[key])}")
+        return Words(
+            code, f"{name} is {_show(written)}, but must be {comparison} {_number(context[key])}", _for_example(path)
+        )
     if kind in {"string_too_long", "finite_number"}:
         limit = f"at most {context['max_length']} characters long" if "max_length" in context else "a finite number"
         return Words("too_large", f"{name} must be {limit}")

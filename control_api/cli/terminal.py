@@ -43,8 +43,10 @@ class Terminal:
         if self.json:
             click.echo(json.dumps(problem.document(), ensure_ascii=False), err=True)
             return
-        for mistake in problem.extra.get("mistakes", ()):
-            click.echo(mistake_line(mistake), err=True)
+        mistakes = problem.extra.get("mistakes", ())
+        if len(mistakes) > 1 or problem.code != "manifest_invalid":  # the only one in a manifest is the error itself
+            for mistake in mistakes:
+                click.echo(mistake_line(mistake), err=True)
         click.echo(f"{click.style('error:', fg='red', bold=True)} {problem.detail} ({problem.code})", err=True)
         if problem.hint:
             click.echo(f"  → {problem.hint}", err=True)

@@ -93,7 +93,7 @@ def test_all_mistakes_are_said_at_once_in_the_order_of_the_file() -> None:
     assert [mistake["suggestion"] for mistake in found] == [
         "For example `name: issue-triage`",
         "Did you mean `framework`?",
-        "",
+        "For example `max: 20`",
         "For example `entrypoint: agent:graph`",
     ]
 
@@ -108,11 +108,11 @@ def test_all_mistakes_are_said_at_once_in_the_order_of_the_file() -> None:
         ("name: a\nentrypoint: ./agents/main.py:run\n", 2, "entrypoint.pattern", "Write `entrypoint: agents.main:run`"),
         (GOOD + "version: 1.2\n", 3, "version.wrong_type", 'Write it in quotes: version: "1.2"'),
         (GOOD + "resources:\n  memory: lots\n", 4, "resources.memory.invalid", "For example `memory: 512Mi`"),
-        (GOOD + "resources:\n  cpu: 1000\n", 4, "resources.cpu.too_large", ""),
-        (GOOD + "resources:\n  cpu: 1m\n", 4, "resources.cpu.too_small", ""),
-        (GOOD + "resources:\n  memory: 1\n", 4, "resources.memory.too_small", ""),
-        (GOOD + "resources:\n  memory: 10240Gi\n", 4, "resources.memory.too_large", ""),
-        (GOOD + "resources:\n  scratch: 1Ki\n", 4, "resources.scratch.too_small", ""),
+        (GOOD + "resources:\n  cpu: 1000\n", 4, "resources.cpu.too_large", "For example `cpu: 500m`"),
+        (GOOD + "resources:\n  cpu: 1m\n", 4, "resources.cpu.too_small", "For example `cpu: 500m`"),
+        (GOOD + "resources:\n  memory: 1\n", 4, "resources.memory.too_small", "For example `memory: 512Mi`"),
+        (GOOD + "resources:\n  memory: 10240Gi\n", 4, "resources.memory.too_large", "For example `memory: 512Mi`"),
+        (GOOD + "resources:\n  scratch: 1Ki\n", 4, "resources.scratch.too_small", "For example `scratch: 512Mi`"),
         (GOOD + "timeouts:\n  run: 5 minutes\n", 4, "timeouts.run.invalid", "For example `run: 30s`"),
         (GOOD + "scale:\n  widnow: 6s\n", 4, "scale.widnow.unknown_key", "Did you mean `window`?"),
         (GOOD + "scale:\n  min: 5\n  max: 2\n", 4, "scale.min.contradiction", ""),

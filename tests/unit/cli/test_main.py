@@ -114,6 +114,13 @@ def test_mistakes_in_a_manifest_are_told_as_file_and_line(orchestrator: Orchestr
     ]
 
 
+def test_the_only_mistake_in_a_manifest_is_told_once(orchestrator: Orchestrator, platform: FakePlatform) -> None:
+    mistake = {"file": "agent.yaml", "line": 3, "rule": "unknown_field", "message": "there is no `scal`"}
+    problem = Unprocessable("agent.yaml, line 3: there is no `scal`", code="manifest_invalid", mistakes=[mistake])
+    platform.answer("GET /api/v1/agents", problem)
+    assert orchestrator("ls").err == "error: agent.yaml, line 3: there is no `scal` (manifest_invalid)\n"
+
+
 def test_mistakes_in_a_request_are_told_by_field(orchestrator: Orchestrator, platform: FakePlatform) -> None:
     mistakes = [{"in": "body", "field": "targets.0.tag", "message": "too long"}, {"in": "query", "message": "no"}]
     platform.answer("GET /api/v1/agents", Unprocessable("bad", code="invalid_request", mistakes=mistakes))
