@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from domain.clock import Clock
+from local.gateway.body_budget import BodyAccount, BodyBudget
 from local.gateway.exchange import CLIENT_CLOSED, Caller, Exchange
 from local.gateway.heads import CREDENTIAL, NOTHING, answer, forwarded, may_be_answered, request_head
 from local.gateway.requests import Request
@@ -20,7 +21,7 @@ from local.gateway.revisions import Instance, ServedRevision
 from local.gateway.settings import Limits
 from local.gateway.upstream import UpstreamConnection
 from orchestrator_runtime.contract import headers
-from orchestrator_runtime.contract.errors import BadGateway, Problem, TimedOut, from_document
+from orchestrator_runtime.contract.errors import BadGateway, Problem, TimedOut, Unavailable, from_document
 from orchestrator_runtime.contract.states import TERMINAL_RUN_STATES
 from orchestrator_runtime.contract.wire import Message
 
@@ -41,6 +42,7 @@ class Surroundings:
 
     clock: Clock
     limits: Limits
+    bodies: BodyBudget
     journal: Journal
     spawn: Callable[[Coroutine[Any, Any, None]], None]
 
@@ -89,6 +91,7 @@ class AgentCall(Exchange):
         self._sent = 0
         self._settled = False
         self._waiting = False
+        self._kept = BodyAccount(around.bodies)  # while it waits
         self._peer = caller.peer
         self._started_at = around.clock.monotonic()
         self.deadline = self._started_at + self._timeout
@@ -113,6 +116,7 @@ class AgentCall(Exchange):
 
     def assigned(self, instance: Instance) -> None:
         self._waiting = False
+        self._kept.release()
         self._instance = instance
         self._sent += 1
         self.deadline = self._around.clock.monotonic() + self._timeout + OWN_ENDING
@@ -145,6 +149,15 @@ class AgentCall(Exchange):
 
     # Exchange
 
+    def _forward(self, piece: bytes) -> None:
+        if self._waiting:
+            try:
+                self._kept.hold(len(piece))
+            except Unavailable as problem:
+                self.fail(problem)
+                return
+        super()._forward(piece)
+
     def _added_to_answer(self) -> bytes:
         return (
             f"{headers.CORRELATION_ID}: {self.correlation}\r\n{headers.REVISION}: {self._revision.route.name}\r\n"
@@ -172,6 +185,7 @@ class AgentCall(Exchange):
         if self._settled:
             return
         self._settled = True
+        self._kept.release()
         if self._waiting:
             self._waiting = False
             self._revision.leave(self)

@@ -11,6 +11,7 @@ from typing import Any
 from domain.clock import Clock
 from local.gateway.agent_call import AgentCall, Dispatched, Identity, Surroundings
 from local.gateway.api_call import ApiCall
+from local.gateway.body_budget import BodyBudget
 from local.gateway.client import ClientConnection
 from local.gateway.exchange import Exchange
 from local.gateway.heads import answer
@@ -81,7 +82,14 @@ class Gateway:
             spawn=self.spawn,
             report=lambda status: self.server.notify("revision.status", dict(status)),
         )
-        self._around = Surroundings(clock=clock, limits=self.limits, journal=self.server, spawn=self.spawn)
+        self.bodies = BodyBudget(self.limits.waiting_bytes)
+        self._around = Surroundings(
+            clock=clock,
+            limits=self.limits,
+            bodies=self.bodies,
+            journal=self.server,
+            spawn=self.spawn,
+        )
 
     # Front: what a connection needs
 

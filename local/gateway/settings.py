@@ -19,6 +19,7 @@ class Limits:
     header_fields: int = 128
     body_bytes: int = 1024 * MEBIBYTE  # of API calls; the server has its own limits, and so has each agent
     async_bytes: int = 64 * MEBIBYTE  # a body that is handed to the server whole (Prefer: respond-async)
+    waiting_bytes: int = 256 * MEBIBYTE  # of all bodies that wait for an instance or are collected for the server
     head_timeout: float = 15.0  # from the first byte of a request to the end of its head
     idle_timeout: float = 75.0  # between two requests of a connection
     body_timeout: float = 60.0  # without a byte of a body that is not complete

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from local.gateway.agent_call import Identity, Surroundings
+from local.gateway.body_budget import BodyAccount
 from local.gateway.exchange import CLIENT_CLOSED, Caller, Exchange
 from local.gateway.heads import answer
 from local.gateway.requests import Request
@@ -85,6 +86,7 @@ class SubmitCall(Exchange):
         self._identity = identity
         self._target = target
         self._body = bytearray()
+        self._kept = BodyAccount(around.bodies)  # until the server has it
 
     def start(self) -> None:
         """A request without a body is handed over at once."""
@@ -100,9 +102,15 @@ class SubmitCall(Exchange):
         raise NotImplementedError  # nothing is forwarded: `request_body` collects
 
     def request_body(self, data: bytes) -> None:
-        self._body += data
-        if len(self._body) > self._body_limit:
+        if len(self._body) + len(data) > self._body_limit:
             self.fail(self._too_large())
+            return
+        try:
+            self._kept.hold(len(data))
+        except Unavailable as problem:
+            self.fail(problem)
+            return
+        self._body += data
 
     async def _submit(self) -> None:
         fields = {
@@ -124,6 +132,8 @@ class SubmitCall(Exchange):
             self.tell(problem)
         else:
             self._accepted(reply)
+        finally:
+            self._kept.release()
 
     def _accepted(self, reply: Message) -> None:
         caller, self.caller = self.caller, None
@@ -146,7 +156,8 @@ class SubmitCall(Exchange):
         caller.done(keep_alive=keep_alive)
 
     def _settle(self) -> None:
-        """Nothing is held."""
+        """It was refused before its body was complete."""
+        self._kept.release()
 
     def expired(self) -> None:
         """There is no deadline but that of the commit."""
@@ -155,3 +166,5 @@ class SubmitCall(Exchange):
         """A run whose whole input came is recorded all the same."""
         self.caller = None
         self.status = self.status or CLIENT_CLOSED
+        if not self.complete:
+            self._kept.release()

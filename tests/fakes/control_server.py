@@ -62,10 +62,14 @@ class FakeServer:
     submitted: list[Message] = field(default_factory=list)
     asked: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
     results: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+    commits: asyncio.Event = field(default_factory=asyncio.Event)  # clear it, and submitted runs wait
     statuses: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
     greeted: asyncio.Queue[Peer] = field(default_factory=asyncio.Queue)
     peers: set[Peer] = field(default_factory=set)
     _server: asyncio.AbstractServer | None = None
+
+    def __post_init__(self) -> None:
+        self.commits.set()
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -112,8 +116,9 @@ class FakeServer:
             peer.notify("routes", self.routes)
         return Message()
 
-    def _submit(self, peer: Peer, message: Message) -> Message:
+    async def _submit(self, peer: Peer, message: Message) -> Message:
         self.submitted.append(message)
+        await self.commits.wait()
         return Message({"run": message.fields["run"], "state": "pending"})
 
     async def _result(self, peer: Peer, message: Message) -> Message:

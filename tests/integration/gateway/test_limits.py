@@ -48,6 +48,43 @@ async def test_a_full_queue_is_503() -> None:
         assert [(await held.answer()).status, (await queued.answer()).status] == [200, 200]
 
 
+async def test_bodies_that_wait_for_the_server_or_an_instance_share_one_budget() -> None:
+    limits = replace(Limits(), waiting_bytes=10_000)
+    async with create_world(revisions=one_at_a_time(), limits=limits) as world:
+        held = await world.send(request("/agents/echo/hold"))
+        instance = await world.started()
+        await within(instance.arrived.get())
+        budget = world.gateway.bodies
+        world.server.commits.clear()
+        submitted = await world.send(request("/agents/echo", body=bytes(6000), prefer="respond-async"))
+        queued = await world.send(request("/agents/echo", body=bytes(3000)))
+        await until(lambda: budget.held == 9000)
+        for prefer in ("respond-async", "wait=1"):
+            refused = await world.call("/agents/echo", body=bytes(2000), prefer=prefer)
+            assert (refused.status, refused.json()["code"]) == (503, "bodies_full")
+            assert refused.headers["retry-after"] == "1"
+        assert (await world.send(request("/agents/echo", body=bytes(500), prefer="respond-async"))) is not None
+        await until(lambda: budget.held == 9500)
+        world.server.commits.set()
+        assert (await submitted.answer()).status == 202
+        instance.release.set()
+        assert [(await held.answer()).status, (await queued.answer()).status] == [200, 200]
+        assert budget.held == 0
+        assert (await world.call("/agents/echo", body=bytes(9000), prefer="respond-async")).status == 202
+
+
+async def test_a_body_that_does_not_come_to_its_end_is_not_kept() -> None:
+    async with create_world() as world:
+        budget = world.gateway.bodies
+        for leave in (Call.reset, Call.close):
+            half = request("/agents/echo", body=bytes(6000), prefer="respond-async")[:-10]
+            call = await world.send(half)
+            await until(lambda: budget.held == 5990)
+            leave(call)
+            await until(lambda: budget.held == 0)
+        assert world.server.submitted == []
+
+
 @pytest.mark.parametrize("leave", [Call.reset, Call.close])
 async def test_a_caller_that_leaves_the_queue_is_never_sent(leave: Callable[[Call], None]) -> None:
     async with create_world(revisions=one_at_a_time()) as world:
