@@ -6,6 +6,7 @@ import pytest
 
 from control_api.journal.dispatcher import Dispatcher
 from orchestrator_runtime.contract.errors import Conflict
+from orchestrator_runtime.contract.ids import uuid7
 from tests.fakes.instances import FakeInstances
 from tests.integration.journal.world import World
 
@@ -94,3 +95,14 @@ async def test_a_retried_run_waits_for_the_session_that_has_gone_on_without_it(j
     assert (await journal.row("r-1")).wait_reason == "dispatch"
     session = await journal.all_rows()
     assert {row.state for row in session} == {"waiting", "succeeded"}
+
+
+async def test_runs_of_a_session_that_come_in_one_batch_go_in_the_order_in_which_they_were_named(
+    journal: World,
+) -> None:
+    instance = await journal.instance()
+    runs = [uuid7() for _ in range(12)]
+    admitting = [instance.start_admit(run, session="s") for run in runs]
+    for run, admitted in zip(runs, admitting, strict=True):
+        assert (await admitted).fields["run"] == run
+        await instance.end(run)
