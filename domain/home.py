@@ -105,6 +105,11 @@ class Home:
         return self.run / "instances"
 
     @property
+    def networks(self) -> Path:
+        """A folder for each user-mode network that is being started, with its socket."""
+        return self.run / "networks"
+
+    @property
     def supervisor_pid(self) -> Path:
         return self.run / "supervisor.pid"
 

@@ -1,1 +1,1 @@
-"""The way out: every connection that leaves an instance is checked, counted and made here."""
+"""The ways out: every connection that leaves an instance is checked, counted and made here, or its packets are."""

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from local.egress import socks
 from local.egress.plain_http import read_head, upstream_head
 from local.egress.policy import Address, Allowance, Network, check_addresses, check_name, literal, plain_name
+from local.egress.traffic import Traffic
 from local.gateway.heads import CHUNKS_END, chunk, problem_answer
 from local.gateway.requests import Request
 from orchestrator_runtime.contract.errors import BadGateway, BadInput, Problem, TimedOut
@@ -31,16 +32,6 @@ PIECE = 64 * 1024
 SOCKS_VERSION = 5
 
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What one instance sent and received, and how often it was refused."""
-
-    sent: int = 0
-    received: int = 0
-    connections: int = 0
-    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
-"""Takes listening sockets of instances' networks from the supervisor and serves a proxy on each.
+"""Takes the ways out of instances' networks from the supervisor: serves a proxy on each listening socket, and a relay
+between each device and its slirp4netns.
 
-The sockets come over a SOCK_SEQPACKET pair, as datagrams {"instance", "organization", "network", "trusted"} with one
-descriptor; one without a descriptor says that the instance, or a build, has gone. Its socket is closed then: it would
-keep the network namespace alive.
+They come over a SOCK_SEQPACKET pair, as datagrams {"instance", "organization", "network", "trusted"} with one
+descriptor, a listening socket, or {"instance", "organization"} with two, a device and slirp4netns' socket. One without
+a descriptor says that the instance, or a build, has gone. All of its are closed then: they would keep the network
+namespace alive.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from local.egress.policy import Allowance, Network, parse_allowances, plain_name
-from local.egress.proxy import Connection, Resolve, Rules, Traffic, resolve
+from local.egress.proxy import Connection, Resolve, Rules, resolve
+from local.egress.relay import Relay
+from local.egress.traffic import Traffic
 from local.gateway.metrics import Page
 
 logger = logging.getLogger("egress.service")
@@ -27,12 +31,13 @@ DATAGRAM_BYTES = 64 * 1024
 
 @dataclass(slots=True)
 class Served:
-    """One instance's way out."""
+    """One instance's ways out; whichever comes first."""
 
     organization: str
     traffic: Traffic = field(default_factory=Traffic)
     server: asyncio.AbstractServer | None = None
     connections: set[asyncio.Task[None]] = field(default_factory=set)
+    relay: Relay | None = None
 
 
 class Egress:
@@ -69,10 +74,10 @@ class Egress:
             for fd in fds:
                 os.close(fd)
             return
-        for fd in fds[1:]:
-            os.close(fd)
         if not fds:
             self.close(instance)
+        elif len(fds) == 2:
+            self.relay(fds[0], socket.socket(fileno=fds[1]), instance, organization)
         else:
             task = asyncio.get_running_loop().create_task(
                 self.serve(socket.socket(fileno=fds[0]), instance, organization, network, trusted=trusted)
@@ -90,18 +95,29 @@ class Egress:
         trusted: frozenset[str] = frozenset(),
     ) -> None:
         """Accept on `listening` for this instance until `close`. `trusted` hosts may have private addresses."""
-        self.close(instance)
+        served = self._entry(instance, organization)
+        if served.server is not None:  # the supervisor offers everything anew
+            served.server.close()
         allowed_hosts: Network = network if isinstance(network, str) else tuple(network)
         rules = Rules(
             instance=instance, network=allowed_hosts, allowed=self._allowed, resolve=self._resolve, trusted=trusted
         )
-        served = self._served[instance] = Served(organization)
         listening.setblocking(False)
         server = await asyncio.start_server(partial(self._accept, served, rules), sock=listening)
         if self._served.get(instance) is served:
             served.server = server
         else:  # the instance ended while its socket was being opened
             server.close()
+
+    def relay(self, device: int, slirp: socket.socket, instance: str, organization: str) -> None:
+        """Carry frames between an instance's device and its slirp4netns until that ends, or until `close`."""
+        served = self._entry(instance, organization)
+        if served.relay is not None:
+            served.relay.close()
+        served.relay = Relay(instance, device, slirp, traffic=served.traffic, allowed=self._allowed)
+
+    def _entry(self, instance: str, organization: str) -> Served:
+        return self._served.setdefault(instance, Served(organization))
 
     def _accept(self, served: Served, rules: Rules, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(reader, writer, rules=rules, traffic=served.traffic)
@@ -116,6 +132,8 @@ class Egress:
             return
         if served.server is not None:
             served.server.close()
+        if served.relay is not None:
+            served.relay.close()
         for task in served.connections:
             task.cancel()
         past = self._past.setdefault(served.organization, Traffic())

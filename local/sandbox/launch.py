@@ -65,12 +65,15 @@ def _isolate(order: Order) -> socket.socket | None:
     spec = order.spec
     for group in order.groups:
         Path(group).write_text("0")
+    new = namespaces.ALL_BUT_USER & ~(namespaces.NEWNET if spec.network == "host" else 0)
     if spec.uid is None:
-        namespaces.enter_user_namespace(namespaces.ALL_BUT_USER)
+        namespaces.enter_user_namespace(new)
     else:
-        namespaces.unshare(namespaces.ALL_BUT_USER)
+        namespaces.unshare(new)
     mounts.keep_private()
     socket.sethostname(etc.HOST_NAME)
+    if spec.network == "host":
+        return None
     network.bring_loopback_up()
     return network.listen_for_egress() if spec.network == "proxy" else None
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from orchestrator_runtime import contract
 from orchestrator_runtime.contract.instance import RUNTIME_PATH, Limits
 
-Network = Literal["none", "proxy"]
+Network = Literal["none", "proxy", "host"]
+"""`host` is for our own programs only: they stay in the network that the supervisor is in."""
 
 HOST_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib64")  # every sandbox has these already
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -18,12 +19,15 @@ from typing import Any
 
 from local.sandbox.confinement import Confinement, Held
 from local.sandbox.datagrams import close_all, receive, send
+from local.sandbox.device import Devices
 from local.sandbox.process import Ending, SandboxProcess, start
 from local.sandbox.spec import Bind, SandboxSpec, interpreter_binds, runtime_bind
 from orchestrator_runtime.contract.errors import Problem, Unavailable
 from orchestrator_runtime.contract.instance import SCRATCH_PATH, ForkRequest, InstanceStart, Limits
 from orchestrator_runtime.contract.sandbox.mounts import detached_mount
 from orchestrator_runtime.contract.sandbox.namespaces import host_pid
+
+logger = logging.getLogger("sandbox.zygote")
 
 SOCKET_VARIABLE = "ORCHESTRATOR_ZYGOTE_FD"
 MODULE = "orchestrator_runtime.zygote"
@@ -55,11 +59,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class ForkedInstance:
-    """An instance's process. The caller closes `pidfd`, and calls `release` once it has ended."""
+    """An instance's process. The caller closes `pidfd` and `device`, and calls `release` once it has ended."""
 
     pid: int
     pidfd: int
     held: Held
+    device: int | None  # see `device`; None without a user-mode network
 
     def out_of_memory(self) -> bool:
         return self.held.out_of_memory()
@@ -121,12 +126,22 @@ class Zygote:
         return zygote
 
     async def fork(
-        self, start: InstanceStart, *, listen: int, control: int, source: str, stdout: int, stderr: int
+        self,
+        start: InstanceStart,
+        *,
+        listen: int,
+        control: int,
+        source: str,
+        stdout: int,
+        stderr: int,
+        devices: Devices | None = None,
     ) -> ForkedInstance:
         """Fork an instance that has `source` at /app. The descriptors stay the caller's.
 
         Returns when the instance is told what it is; it says on `control` that it is ready. It is born within its
         limits: the zygote is there already, and moves on afterwards, because the kernel lets nobody move quickly.
+
+        `devices`: what gives it a user-mode network, if this machine has them and it may reach the internet.
         Raises `Unavailable` (`zygote_gone`, `fork_failed`).
         """
         try:
@@ -142,11 +157,13 @@ class Zygote:
                     pidfd, held = await self._fork(start, descriptors)
             finally:
                 os.close(folder)
+            making = devices.make(pidfd) if devices is not None and start.network == "internet" else None
             pid = host_pid(pidfd)
             held.watch(pid, pidfd)
+            device = await _made(making) if making is not None else None
             with contextlib.suppress(ConnectionError):  # it has ended already, as its descriptor tells who waits
                 await asyncio.get_running_loop().sock_sendall(ours, start.to_json())
-        return ForkedInstance(pid, pidfd, held)
+        return ForkedInstance(pid, pidfd, held, device)
 
     def kill(self) -> None:
         """End it, and every instance that was forked from it."""
@@ -269,6 +286,17 @@ def zygote_spec(origin: Origin, *, limits: Limits, descriptor: int) -> SandboxSp
         ),
         forks_instances=True,
     )
+
+
+async def _made(making: asyncio.Future[int]) -> int | None:
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        making.add_done_callback(_close_unwanted)
+        raise
+    except OSError as error:  # it has ended already, or it starts without: the proxy is always there
+        logger.warning("An instance has no user-mode network: %s", error)
+        return None
 
 
 def _close_unwanted(answer: asyncio.Future[int]) -> None:

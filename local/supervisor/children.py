@@ -53,7 +53,7 @@ class Child:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             started = self._clock.monotonic()
-            # subprocess inside asyncio: preexec_fn is safe here, the supervisor has one thread
+            # preexec_fn inside asyncio is safe here: our only other thread (`sandbox.device`) starts nothing
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",

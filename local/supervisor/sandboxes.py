@@ -14,11 +14,13 @@ from domain.clock import Clock
 from domain.home import Home
 from local.environments.direct import DirectSandbox
 from local.sandbox.confinement import Confinement
-from local.sandbox.protections import missing_between_organizations, protections
+from local.sandbox.device import Devices
+from local.sandbox.protections import IN_FORCE, USER_MODE_NETWORK, missing_between_organizations, protections
 from local.sandbox.spec import Bind, SandboxSpec
 from local.sandbox.uids import OrganizationUids
 from local.sandbox.zygote import ForkedInstance, Origin, Zygote
 from local.supervisor.egress import EgressOffers
+from local.supervisor.user_networks import UserNetworks
 from orchestrator_runtime.contract.errors import BadInput, Forbidden, Unavailable
 from orchestrator_runtime.contract.instance import JOURNAL_SOCKET, InstanceStart
 from orchestrator_runtime.contract.wire import Peer
@@ -71,6 +73,8 @@ class Sandboxes:
         self._direct = DirectSandbox(
             confinement=self._confinement, uid_of=self._uids.of, offer_egress=self._offer_build_egress
         )
+        self._devices = Devices()
+        self._networks = UserNetworks(home.networks, confinement=self._confinement, egress=egress)
         self._warm: dict[Place, Warm] = {}
         self._watching: set[asyncio.Task[None]] = set()
         self._builds: dict[tuple[Peer, str], asyncio.Task[int]] = {}
@@ -106,17 +110,29 @@ class Sandboxes:
             zygote = warm.zygote.result()
             warm.instances += 1
             try:
-                return await zygote.fork(
-                    start, listen=listen, control=control, source=source, stdout=stdout, stderr=stderr
+                forked = await zygote.fork(
+                    start,
+                    listen=listen,
+                    control=control,
+                    source=source,
+                    stdout=stdout,
+                    stderr=stderr,
+                    devices=self._devices if self.protections()[USER_MODE_NETWORK].startswith(IN_FORCE) else None,
                 )
             except BaseException as error:
                 warm.instances -= 1
                 if not isinstance(error, Unavailable) or error.code != "zygote_gone":
                     raise
                 self._forget(place, zygote)  # it has just died: the next one forks this instance
+            else:
+                if forked.device is not None:
+                    uid = self._uids.of(start.organization)
+                    self._networks.begin(start.instance, start.organization, uid=uid, device=forked.device)
+                return forked
 
     def ended(self, start: InstanceStart, environment: Mapping[str, Any]) -> None:
         """An instance has gone."""
+        self._networks.end(start.instance)
         warm = self._warm.get(Place(start.organization, str(environment["digest"]), start.framework))
         if warm is not None:
             warm.instances = max(0, warm.instances - 1)
@@ -154,7 +170,8 @@ class Sandboxes:
             tasks.create_task(self._evict())
 
     async def stop(self) -> None:
-        """End every zygote and build."""
+        """End every zygote, build and user-mode network."""
+        await self._networks.stop()
         for building in self._builds.values():
             building.cancel()
         for warm in list(self._warm.values()):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from local.egress.policy import Allowance
-from local.egress.proxy import Traffic
 from local.egress.service import Egress
+from local.egress.traffic import Traffic
 from orchestrator_runtime.contract.errors import BadGateway
 
 PATIENCE = 10.0  # seconds until a test that hangs fails

@@ -12,6 +12,7 @@ import fcntl
 import os
 import resource
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 MEBIBYTE = 1024 * 1024
+IP_PKTINFO = 8  # from linux/in.h
 SYSTEM_FOLDERS = ("/proc", "/sys", "/usr", "/lib", "/lib64", "/bin", "/sbin", "/dev")
 
 
@@ -327,6 +329,55 @@ def listen_on_loopback(port: int) -> str:
     return f"listening on {port}"
 
 
+def ask_by_datagram(host: str, port: int, text: str = "hello") -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.settimeout(5)
+        datagrams.connect((host, port))  # else the network's own words, such as a refusal, would not reach us
+        datagrams.send(text.encode())
+        return datagrams.recv(65536).decode("latin-1")
+
+
+def send_by_device(host: str, port: int, device: str, text: str) -> str:
+    """Datagrams whose way is named, past every route; nobody waits for an answer."""
+    way = struct.pack("i8x", socket.if_nametoindex(device))
+    for option in ("message", "socket"):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            if option == "socket":
+                datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            ancillary = [(socket.IPPROTO_IP, IP_PKTINFO, way)] if option == "message" else []
+            datagrams.sendmsg([text.encode()], ancillary, 0, (host, port))
+    return "sent"
+
+
+def connect_by_device(host: str, port: int, device: str) -> str:
+    with socket.socket() as connection:
+        connection.settimeout(5)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        connection.connect((host, port))
+        return connection.recv(64).decode("latin-1")
+
+
+def devices() -> list[str]:
+    return [name for _, name in socket.if_nameindex()]
+
+
+def change_network(what: str) -> str:
+    """Over netlink, as the kernel would let whoever has the capability."""
+    index = socket.if_nametoindex("tap0")
+    device = struct.pack("HHi", 8, 4, index)
+    kind, flags, body = {
+        "add a route": (24, 0x405, struct.pack("BBBBBBBBI", 2, 8, 0, 0, 254, 4, 253, 1, 0) + b"\x08\0\x01\0\x0a\0\0\0"),
+        "remove the route": (25, 0x5, struct.pack("BBBBBBBBI", 2, 0, 0, 0, 254, 0, 0, 0, 0)),
+        "add an address": (20, 0x605, struct.pack("BBBBi", 2, 8, 0, 0, index) + b"\x08\0\x02\0\x0a\x09\x09\x09"),
+        "add a neighbour": (28, 0x605, struct.pack("BxxxiHBB", 2, index, 0x80, 0, 1) + b"\x08\0\x01\0\x0a\x09\x09\x09"),
+        "take the device down": (16, 0x5, struct.pack("BxHiII", 0, 0, index, 0, 1)),
+        "remove the device": (17, 0x5, struct.pack("BxHiII", 0, 0, index, 0, 0)),
+    }[what]
+    body += device if kind == 24 else b""
+    return netlink(struct.pack("IHHII", 16 + len(body), kind, flags, 1, 0) + body)
+
+
 def add_address() -> str:
     """RTM_NEWADDR over netlink: 10.9.9.9/8 on the loopback."""
     message = (
@@ -334,10 +385,14 @@ def add_address() -> str:
         b"\x02\x08\x00\x00\x01\x00\x00\x00"  # family, prefix, flags, scope, index
         b"\x08\x00\x02\x00\x0a\x09\x09\x09\x08\x00\x01\x00\x0a\x09\x09\x09"
     )
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
-        netlink.send(message)
-        answer = netlink.recv(4096)
+    return netlink(message)
+
+
+def netlink(message: bytes) -> str:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as kernel:
+        kernel.send(message)
+        answer = kernel.recv(4096)
     number = -int.from_bytes(answer[16:20], "little", signed=True)
     if number:
         raise OSError(number, os.strerror(number))
-    return "added"
+    return "done"

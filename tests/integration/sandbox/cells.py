@@ -205,10 +205,10 @@ class Cell:
 
 
 @contextlib.contextmanager
-def keeper(mode: Mode, *, allow: Sequence[str] = ()) -> Iterator[Keeper]:
+def keeper(mode: Mode, *, allow: Sequence[str] = (), world: str | None = None) -> Iterator[Keeper]:
     """A keeper started as root, or as an ordinary user: as one by this process if it is root, else by itself.
 
-    `allow`: what may be reached besides the server at `allowed_port`, as host:port.
+    `allow`: what may be reached besides the server at `allowed_port`, as host:port. `world`: a module that starts it.
     """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orc-")))
@@ -219,6 +219,8 @@ def keeper(mode: Mode, *, allow: Sequence[str] = ()) -> Iterator[Keeper]:
         if mode == "user" and os.geteuid() == 0:
             _give(folder, USER)
             argv = [sys.executable, "-m", "tests.fakes.ordinary_user", str(USER), *argv]
+        if world is not None:
+            argv = [sys.executable, "-m", world, *argv]
         environ = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join((str(CHECKOUT), str(CHECKOUT / "functions"))),

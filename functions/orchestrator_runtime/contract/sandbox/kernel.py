@@ -51,6 +51,11 @@ def unshare(flags: int) -> None:
     checked(_libc.unshare(flags), f"unshare {flags:#x}")
 
 
+def setns(descriptor: int, flags: int) -> None:
+    """Go where a process is (by its descriptor), or into a namespace that is open. Holds for this thread only."""
+    checked(_libc.setns(descriptor, flags), f"setns {flags:#x}")
+
+
 def malloc_trim() -> None:
     """Give free memory back to the kernel; a C library without it keeps it."""
     trim = getattr(_libc, "malloc_trim", None)
