@@ -235,7 +235,10 @@ class Manifest(Part):
     payload_limit: Size = Field(10 * MEBIBYTE, le=1024 * MEBIBYTE, description="Largest body of a request.")
     access: Access = Field(Access.ORGANIZATION, description="Who may call the agent.")
     network: Network = Field(
-        "internet", description="What the agent may reach: internet, none, or a list of hosts.", examples=["internet"]
+        "internet",
+        description="What the agent may reach: internet, none, or a list of hosts. Hosts of a list are reached by the "
+        "proxy (HTTP_PROXY, SOCKS5) only, because an address cannot be held to a name.",
+        examples=["internet"],
     )
     env: Annotated[dict[str, str], AfterValidator(_variables)] = Field(
         default_factory=dict,
