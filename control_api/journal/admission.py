@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from control_api.journal import lifecycle
 from control_api.journal.ledger import IdentityKey, Ledger, RunKey, dumps
@@ -36,6 +36,7 @@ class Arrival(Operation):
     admission: Admission
     body: bytes
     background: int = 0
+    is_repeated: ClassVar[bool] = True  # or a lease might be granted of which nobody knows
 
     def runs(self) -> list[RunKey]:
         return [(self.organization, self.admission["run"])]

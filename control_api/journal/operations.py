@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, ClassVar, TypeAlias, cast
 
 from sqlalchemy import Double, case, literal, select, update
 
@@ -51,6 +51,7 @@ class Operation:
     """One entry of a batch."""
 
     __slots__ = ()
+    is_repeated: ClassVar[bool] = False  # once, where the database may have committed it and could not say so
 
     def runs(self) -> list[RunKey]:
         """Runs that it will look for, so that a batch reads them at once."""

@@ -22,7 +22,7 @@ from control_api.journal.records import Run
 from control_api.store.database import Database, ReadSession
 from control_api.store.keys import OrganizationKeys
 from domain.clock import Clock
-from orchestrator_runtime.contract.errors import Problem, TooMany
+from orchestrator_runtime.contract.errors import Problem, TooMany, Unavailable
 from orchestrator_runtime.contract.journal import Admission
 from orchestrator_runtime.contract.wire import Message
 
@@ -151,16 +151,28 @@ class Journal:
 
     # after the commit
 
-    def _enqueue(self, operation: Operation, answer: Answer, let_go: Callable[[], None] | None = None) -> None:
-        self.database.enqueue(self._lane, operation, partial(self._committed, operation, answer, let_go))
+    def _enqueue(
+        self,
+        operation: Operation,
+        answer: Answer,
+        let_go: Callable[[], None] | None = None,
+        *,
+        is_second: bool = False,
+    ) -> None:
+        settle = partial(self._committed, operation, answer, let_go, is_second)
+        self.database.enqueue(self._lane, operation, settle)
 
     def _committed(
         self,
         operation: Operation,
         answer: Answer,
         let_go: Callable[[], None] | None,
+        is_second: bool,
         executed: Executed | BaseException,
     ) -> None:
+        if isinstance(executed, Unavailable) and operation.is_repeated and not is_second:
+            self._enqueue(operation, answer, let_go, is_second=True)
+            return
         if let_go is not None:
             let_go()
         if isinstance(executed, BaseException):
