@@ -1,8 +1,8 @@
 """A forked instance before any code of its agent runs: isolated, within its limits, and told what it is.
 
-Called by `zygote` in the first process of new namespaces. In this order: its view (source, scratch, processes,
-network), its limits, its privileges, its descriptors; only then it reads its `InstanceStart`, which the supervisor
-sends when it holds this process. Then it is the server's.
+Called by `zygote` in the first process of new namespaces. In this order: who it is, its view (source, scratch,
+processes, network), its limits, its privileges, its descriptors; only then it reads its `InstanceStart`, which the
+supervisor sends when it holds this process. Then it is the server's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from orchestrator_runtime.contract.instance import (
     ForkRequest,
     InstanceStart,
 )
-from orchestrator_runtime.contract.sandbox import limits, mounts, network, privileges, seccomp
+from orchestrator_runtime.contract.sandbox import limits, mounts, namespaces, network, privileges, seccomp
 
 SERVER = "orchestrator_runtime.server"
 CHUNK = 256 * 1024
@@ -43,10 +43,16 @@ FAILED = 70  # exit status of an instance that could not be isolated or told wha
 _LISTEN, _CONTROL, _START = 3, 4, 5  # the only descriptors that are left besides the standard ones
 
 
-def run(request: ForkRequest, descriptors: Sequence[int], *, server: str, keep: Sequence[str]) -> NoReturn:
-    """Become the instance. `keep`: what is mounted below the scratch folder and must stay there. Never returns."""
+def run(
+    request: ForkRequest, descriptors: Sequence[int], *, user: tuple[int, int], server: str, keep: Sequence[str]
+) -> NoReturn:
+    """Become the instance. Never returns.
+
+    `user`: uid and gid of the zygote. `keep`: what is mounted below the scratch folder and must stay there.
+    """
     control = socket.socket(fileno=os.dup(descriptors[FD_CONTROL]))
     try:
+        namespaces.map_only(*user)
         _take_view(request, descriptors, control, keep=keep)
         _take_limits(request)
         control.detach()

@@ -49,13 +49,15 @@ def main() -> None:
     arguments = parser.parse_args()
     supervisor = socket.socket(fileno=int(os.environ.pop(SOCKET_VARIABLE)))
     supervisor.set_inheritable(False)
-    _say(supervisor, {"event": "ready", **_preload([*preload.modules(arguments.frameworks), arguments.server])})
+    loaded = _preload([*preload.modules(arguments.frameworks), arguments.server], arguments.frameworks)
+    _say(supervisor, {"event": "ready", **loaded})
     serve(supervisor, server=arguments.server)
 
 
 def serve(supervisor: socket.socket, *, server: str) -> None:
     """Fork an instance per datagram until the supervisor hangs up."""
-    run_instance = partial(instance.run, server=server, keep=mounts.mounted_below(SCRATCH_PATH))
+    user = os.geteuid(), os.getegid()
+    run_instance = partial(instance.run, user=user, server=server, keep=mounts.mounted_below(SCRATCH_PATH))
     signal.signal(signal.SIGCHLD, lambda *_: _reap(supervisor))  # interrupts the wait below, which then goes on
     while True:
         try:
@@ -73,7 +75,7 @@ def serve(supervisor: socket.socket, *, server: str) -> None:
                 os.close(descriptor)
 
 
-def _preload(modules: Sequence[str]) -> dict[str, object]:
+def _preload(modules: Sequence[str], frameworks: Sequence[str]) -> dict[str, object]:
     """Import, and leave memory as a fork wants it: nothing to collect, nothing that reference counts would copy."""
     started = time.perf_counter()
     missing = []
@@ -86,6 +88,7 @@ def _preload(modules: Sequence[str]) -> dict[str, object]:
         except Exception:  # noqa: BLE001 - a package may raise anything; an agent that needs it will say so itself
             traceback.print_exc()
             missing.append(name)
+    rehearsed = [] if instance.SERVER not in sys.modules else _rehearse(frameworks)
     threads = sum(1 for _ in Path("/proc/self/task").iterdir())
     if threads != 1:
         raise SystemExit(f"importing {', '.join(modules)} started {threads - 1} threads, which no fork would survive")
@@ -93,38 +96,33 @@ def _preload(modules: Sequence[str]) -> dict[str, object]:
     gc.freeze()
     kernel.malloc_trim()
     elapsed = (time.perf_counter() - started) * 1000
-    return {"preload_ms": round(elapsed, 1), "modules": len(sys.modules), "missing": missing}
+    return {"preload_ms": round(elapsed, 1), "modules": len(sys.modules), "missing": missing, "rehearsed": rehearsed}
+
+
+def _rehearse(frameworks: Sequence[str]) -> list[str]:
+    from orchestrator_runtime import rehearsal  # needs the server's packages, which an environment may lack
+
+    return [name for name in frameworks if rehearsal.rehearse(name)]
 
 
 def _fork(supervisor: socket.socket, data: bytes, descriptors: list[int], run_instance: RunInstance) -> None:
     request = ForkRequest.from_json(data)
     if len(descriptors) != DESCRIPTORS:
         raise ValueError(f"{len(descriptors)} descriptors came with a fork request, not {DESCRIPTORS}")
-    if os.fork() == 0:
-        _fork_again(supervisor, request, descriptors, run_instance)
-
-
-def _fork_again(
-    supervisor: socket.socket, request: ForkRequest, descriptors: list[int], run_instance: RunInstance
-) -> NoReturn:
-    """In a process in between: make the namespaces and fork the instance, the first process of them. Never returns."""
+    child = namespaces.fork_into(namespaces.NEWUSER | namespaces.ALL_BUT_USER)
+    if child == 0:
+        supervisor.close()
+        run_instance(request, descriptors)
+    message = {"event": "forked", "instance": request.instance}
+    process = os.pidfd_open(child)
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        namespaces.enter_user_namespace(namespaces.ALL_BUT_USER)
-        child = os.fork()
-        if child == 0:
-            supervisor.close()
-            run_instance(request, descriptors)
-        message = {"event": "forked", "instance": request.instance}
-        socket.send_fds(supervisor, [json.dumps(message).encode()], [os.pidfd_open(child)])
-    except BaseException as error:  # noqa: BLE001 - a process border: nothing may reach the zygote's own code below
-        _say(supervisor, {"event": "refused", "instance": request.instance, "detail": str(error) or repr(error)})
-        os._exit(1)
-    os._exit(0)
+        socket.send_fds(supervisor, [json.dumps(message).encode()], [process])
+    finally:
+        os.close(process)
 
 
 def _reap(supervisor: socket.socket) -> None:
-    """Instances are ours once the process in between has gone; whatever has ended is told and forgotten."""
+    """Whatever has ended is told and forgotten."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 from pathlib import Path
@@ -27,6 +28,11 @@ def enter_user_namespace(flags: int = 0) -> None:
     """
     uid, gid = os.geteuid(), os.getegid()
     kernel.unshare(NEWUSER | flags)
+    map_only(uid, gid)
+
+
+def map_only(uid: int, gid: int) -> None:
+    """Be `uid` and `gid` in the new user namespace that this process is in: who we were outside."""
     process = Path("/proc/self")
     process.joinpath("setgroups").write_text("deny")
     process.joinpath("uid_map").write_text(f"{uid} {uid} 1")
@@ -41,6 +47,27 @@ def fork_sibling() -> int:
     """
     flags = CLONE_PARENT | signal.SIGCHLD
     return kernel.syscall(_CLONE[kernel.MACHINE], flags, 0, 0, 0, 0, what="clone")
+
+
+def fork_into(flags: int) -> int:
+    """Like `os.fork`, but the new process is in new namespaces; with `NEWPID` it is the first of its own.
+
+    One copy of the memory, where leaving for a new pid namespace and then forking makes two. For processes of one
+    thread that are the first of a pid namespace: Python prepares itself as for any fork, but the C library does not,
+    which only matters to other threads and to who asks it for the number of the main thread, and that stays 1.
+    """
+    python = ctypes.pythonapi
+    python.PyOS_BeforeFork()
+    try:
+        child = kernel.syscall(_CLONE[kernel.MACHINE], flags | signal.SIGCHLD, 0, 0, 0, 0, what="clone")
+    except OSError:
+        python.PyOS_AfterFork_Parent()
+        raise
+    if child == 0:
+        python.PyOS_AfterFork_Child()
+    else:
+        python.PyOS_AfterFork_Parent()
+    return child
 
 
 def host_pid(pidfd: int) -> int:

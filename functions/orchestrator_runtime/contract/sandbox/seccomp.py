@@ -138,7 +138,7 @@ def program(machine: str, *, isolating: bool = False) -> list[Instruction]:
         *(line for number in denied if number is not None for line in (_when(number), refuse)),
         _when(_CLONE3[column]),
         _answer(errno.ENOSYS),
-        *_when_argument(_CLONE[column], _FIRST_ARGUMENT, _refuse_bits(_NAMESPACES)),
+        *([] if isolating else _when_argument(_CLONE[column], _FIRST_ARGUMENT, _refuse_bits(_NAMESPACES))),
         *_when_argument(_SOCKET[column], _FIRST_ARGUMENT, _refuse_unless(_FAMILIES)),
         *_when_argument(_IOCTL[column], _SECOND_ARGUMENT, _refuse_values(_TERMINAL_INPUT)),
         Instruction(_RETURN, 0, 0, ALLOW),
