@@ -141,7 +141,9 @@ class App:
             trace=trace,
         )
         try:
-            return await attempt.execute(partial(request.input, body), stream=request.stream, emit=reply.emit)
+            # In the form of the first attempt: what a model is asked differs with it, and so does what is recorded.
+            emit = _emit_to_nobody if request.dispatched else reply.emit
+            return await attempt.execute(partial(request.input, body), stream=request.stream, emit=emit)
         finally:
             if self._attempts.get(run) is attempt:
                 del self._attempts[run]
@@ -173,6 +175,7 @@ class Request:
         request.query = recorded_request.get("query", carrier.query)
         request.content_type = recorded_request.get("content_type", carrier.content_type)
         request.attributes = recorded_request.get("attributes")
+        request.stream = bool(recorded_request.get("stream"))
         return request
 
     def admission(self, body: bytes, *, deadline: float) -> dict[str, Any]:
@@ -184,6 +187,8 @@ class Request:
             "query": self.query,
             "content_type": self.content_type,
         }
+        if self.stream:
+            request["stream"] = True
         is_event = values.is_event(headers)
         if is_event:
             request["attributes"] = values.event_attributes(headers)
@@ -267,6 +272,10 @@ class Reply:
             self._connection.begin(200, self._headers)
         lines = b"\ndata: ".join(data.splitlines() or [b""])
         await self._connection.send(b"event: %b\ndata: %b\n\n" % (_one_line(name), lines))
+
+
+async def _emit_to_nobody(event: str, value: Any) -> None:
+    """Whoever was following the run's first attempt has gone."""
 
 
 def _as_data(answer: Answer) -> bytes:

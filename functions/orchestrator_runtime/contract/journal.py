@@ -55,7 +55,8 @@ class Admission(TypedDict):
     fingerprint: NotRequired[str]  # digest of method, path and body: the same key with another one is refused (422)
     session: NotRequired[str]
     trigger: Literal["http", "event"]
-    # Enough to send the request again: method, path, query, content_type, and the attributes of an event in binary form.
+    # Enough to send the request again: method, path, query, content_type, `stream` if the caller wanted events, and
+    # the attributes of an event in binary form.
     request: dict[str, Any]
     deadline: float  # seconds this attempt may take; no lease outlives it
     correlation: str

@@ -220,6 +220,20 @@ async def test_a_dispatched_run_is_worked_on_as_it_was_recorded() -> None:
         assert world.journal.runs["r-9"].state == "succeeded"
 
 
+async def test_a_run_that_was_streamed_is_streamed_to_nobody_when_it_is_dispatched() -> None:
+    async def handle(given: Any) -> AsyncIterator[str]:
+        yield "Hel"
+        yield "lo"
+
+    async with create_world(handle) as world:
+        assert (await world.call(1, accept="text/event-stream")).headers["content-type"] == "text/event-stream"
+        request = world.only_run().admission["request"]
+        assert request["stream"] is True
+        world.journal.submit("r-2", b"1", **request)
+        again = await world.call(orchestrator_run_id="r-2", orchestrator_dispatch="1")
+        assert again.text == "Hello"
+
+
 async def test_an_event_keeps_its_attributes_when_it_is_dispatched_again() -> None:
     def handle(given: Input) -> Any:
         return [given.value(), given.attributes]

@@ -18,6 +18,7 @@ import httpx
 
 from orchestrator_runtime.contract.instance import InstanceStart, Limits
 from orchestrator_runtime.frameworks import plain
+from orchestrator_runtime.frameworks.adapter import Agent
 from orchestrator_runtime.server import Server
 from tests.fakes.journal_server import FakeJournal
 
@@ -98,8 +99,10 @@ def sockets(folder: Path) -> Iterator[tuple[socket.socket, socket.socket, socket
 
 
 @asynccontextmanager
-async def create_world(function: Callable[..., Any], **start: Any) -> AsyncIterator[World]:
-    """An instance of a plain function in this process; drained at the end, if it has not been."""
+async def create_world(
+    target: Any, *, load: Callable[[Any, InstanceStart], Agent] = plain.load, **start: Any
+) -> AsyncIterator[World]:
+    """An instance of `target` (a plain function) in this process; drained at the end, if it has not been."""
     described = create_start(**start)
     with tempfile.TemporaryDirectory(prefix="orc-") as name, sockets(Path(name)) as (listening, ours, theirs):
         folder, stuck = Path(name), list[str]()
@@ -111,7 +114,7 @@ async def create_world(function: Callable[..., Any], **start: Any) -> AsyncItera
                 end_output=lambda _: None,
                 on_stuck=stuck.append,
             )
-            ended = asyncio.ensure_future(server.run(plain.load(function, described), listen=listening, control=theirs))
+            ended = asyncio.ensure_future(server.run(load(target, described), listen=listening, control=theirs))
             try:
                 yield World(folder, journal, ours, client, ended, stuck)
             finally:
