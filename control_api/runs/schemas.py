@@ -108,7 +108,9 @@ class AttemptView(View):
 class RunDetails(RunView):
     model_config = example(**RUN, request={"method": "POST", "path": "/", "query": ""}, attempts=[ATTEMPT])
 
-    request: dict[str, Any] = Field(description="Method, path, query and content type of the call; `stream` if it wanted events.")
+    request: dict[str, Any] = Field(
+        description="Method, path, query and content type of the call; `stream` if it wanted events."
+    )
     attempts: list[AttemptView]
 
 
