@@ -31,7 +31,7 @@ class Interrupted:
             self.world.journal.lose(RUN)
         return {"messages": [answer]}
 
-    def graph(self) -> StateGraph[Any]:
+    def graph(self) -> Any:
         graph = StateGraph(MessagesState)
         graph.add_node("ask", self.ask)
         graph.add_edge(START, "ask")

@@ -100,7 +100,7 @@ def sockets(folder: Path) -> Iterator[tuple[socket.socket, socket.socket, socket
 
 @asynccontextmanager
 async def create_world(
-    target: Any, *, load: Callable[[Any, InstanceStart], Agent] = plain.load, **start: Any
+    target: Callable[..., Any], *, load: Callable[[Any, InstanceStart], Agent] = plain.load, **start: Any
 ) -> AsyncIterator[World]:
     """An instance of `target` (a plain function) in this process; drained at the end, if it has not been."""
     described = create_start(**start)
