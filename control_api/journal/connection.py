@@ -197,7 +197,12 @@ class InstanceConnection(Peer):
             self._frame_timer.cancel()
             self._frame_timer = None
         self._unanswered += 1
-        answer = self._dispatch(header, body)
+        try:
+            answer = self._dispatch(header, body)
+        except Exception as error:  # noqa: BLE001 - a border: a defect of ours costs this connection, and nobody else anything
+            self._loop.call_exception_handler({"message": "A handler failed", "exception": error})
+            self.refuse(Problem("The operation failed unexpectedly", code="internal"))
+            answer = None
         cost, self._current = self._current, None
         if cost is None:
             return  # whoever took it over gives it back

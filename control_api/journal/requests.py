@@ -17,6 +17,7 @@ from orchestrator_runtime.contract.journal import Admission, Ending
 from orchestrator_runtime.contract.states import TERMINAL_RUN_STATES, WaitReason
 from orchestrator_runtime.contract.wire import Header, Message
 
+LARGEST_COUNT = 2**31 - 1  # of PostgreSQL's integer
 OPTIONAL_TEXTS = ("key", "fingerprint", "session", "traceparent", "caller")
 
 
@@ -26,7 +27,7 @@ def invalid(name: str, expected: str) -> BadInput:
 
 def text(fields: Header, name: str) -> str:
     value = fields.get(name)
-    if not isinstance(value, str) or "\0" in value:  # PostgreSQL stores no NUL in text
+    if not isinstance(value, str) or not operations.is_storable(value):
         raise invalid(name, "a text")
     return value
 
@@ -44,8 +45,8 @@ def number(fields: Header, name: str) -> float:
 
 def count(fields: Header, name: str) -> int:
     value = fields.get(name)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise invalid(name, "a whole number")
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST_COUNT:
+        raise invalid(name, "a whole number of at most 31 bits")
     return value
 
 
@@ -80,7 +81,7 @@ def admission(fields: Header) -> Admission:
 
 
 def ending(fields: Header) -> Ending:
-    if fields.get("state") not in TERMINAL_RUN_STATES:
+    if text(fields, "state") not in TERMINAL_RUN_STATES:
         raise invalid("state", "succeeded, failed or cancelled")
     values: dict[str, Any] = {"state": fields["state"], "status": count(fields, "status")}
     if fields.get("content_type") is not None:
@@ -111,8 +112,18 @@ def _attempt(identity: Identity, message: Message) -> tuple[str, str, Identity, 
     return identity.organization, text(message.fields, "run"), identity, count(message.fields, "epoch")
 
 
+def _blobs(message: Message) -> list[bytes]:
+    """The blobs of the body, cut by lengths that fit it."""
+    parts = message.fields.get("parts", [])
+    if not isinstance(parts, list) or not all(type(length) is int and length >= 0 for length in parts):
+        raise invalid("parts", "a list of lengths")
+    if sum(parts) > len(message.body):
+        raise invalid("parts", "a list of lengths that the body has")
+    return message.parts()
+
+
 def _append(identity: Identity, message: Message) -> Operation:
-    blobs = message.parts()
+    blobs = _blobs(message)
     events = operations.checked_events(message.fields.get("events"), len(blobs))
     batch = count(message.fields, "batch") if message.fields.get("batch") is not None else 0
     return Append(*_attempt(identity, message), events, blobs, batch)
@@ -130,11 +141,12 @@ def _wait(identity: Identity, message: Message) -> Operation:
 
 
 def _put_checkpoint(identity: Identity, message: Message) -> Operation:
-    return PutCheckpoint(*_attempt(identity, message), checkpoint(message.fields), message.parts())
+    blobs = _blobs(message)
+    return PutCheckpoint(*_attempt(identity, message), checkpoint(message.fields, len(blobs)), blobs)
 
 
 def _put_writes(identity: Identity, message: Message) -> Operation:
-    fields, blobs = message.fields, message.parts()
+    fields, blobs = message.fields, _blobs(message)
     writes = objects(fields, "writes")
     for write in writes:
         for name in ("channel", "type"):
@@ -155,9 +167,8 @@ def _put_session(identity: Identity, message: Message) -> Operation:
     return PutSession(*_attempt(identity, message), text(message.fields, "session"), message.body)
 
 
-def checkpoint(fields: Header) -> dict[str, Any]:
-    """A `Checkpoint`, checked."""
-    blobs = len(fields.get("parts", ()))
+def checkpoint(fields: Header, blobs: int) -> dict[str, Any]:
+    """A `Checkpoint` of a message with so many blobs, checked."""
     body = an_object(fields, "body")
     text(body, "type")
     part(body, blobs)

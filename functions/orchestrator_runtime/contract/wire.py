@@ -200,11 +200,12 @@ class Peer(asyncio.Protocol):
         """Hand a frame on. What is returned is answered when it is done."""
         answered = header.pop("re", None)
         if answered is not None:
-            self._settle(answered, header, body)
+            if isinstance(answered, int):
+                self._settle(answered, header, body)
             return None
         identity = header.pop("id", None)
         operation = header.pop("op", "")
-        handler = self._handlers.get(operation)
+        handler = self._handlers.get(operation) if isinstance(operation, str) else None
         try:
             if handler is None:
                 raise BadInput(f"There is no operation {operation!r}", code="unknown_operation")

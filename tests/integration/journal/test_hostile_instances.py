@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from control_api.journal import service
+from control_api.journal import requests, service
 from control_api.journal.limits import KIBIBYTE, MEBIBYTE, Limits
 from orchestrator_runtime.contract.errors import TooMany
 from orchestrator_runtime.contract.wire import LENGTHS, decode, encode
@@ -295,6 +295,44 @@ async def test_only_so_many_calls_wait_for_sessions(url: str, monkeypatch: pytes
         await second
         await instance.end("r-2")
         assert (await again).fields["outcome"] == "started"
+
+
+@pytest.mark.parametrize("header", [{"op": []}, {"op": {}, "id": 2}, {"re": []}, {"re": 7, "error": 1}, {}, {"id": 2}])
+async def test_frames_that_mean_nothing_cost_nobody_anything(url: str, header: dict[str, Any]) -> None:
+    async with attacked(url, share=64 * KIBIBYTE, pool=MEBIBYTE) as journal:
+        hostile = await attack(journal)
+        await hostile.hello(journal)
+        for _ in range(3):
+            await hostile.send(encode(header, bytes(MEBIBYTE)))
+        await expect_service(journal, body=bytes(MEBIBYTE))
+        await hostile.send(encode({"op": "session.get", "id": 3, "session": "none"}))
+        while (reply := (await hostile.reply())[0])["re"] != 3:
+            assert reply["error"]["code"] == "unknown_operation"
+        assert reply["found"] is False
+
+
+async def test_halves_of_characters_are_refused(url: str) -> None:
+    async with attacked(url) as journal:
+        hostile = await attack(journal)
+        await hostile.hello(journal)
+        event = {"kind": "log", "at": 1.0, "name": "half \ud800"}
+        for number, fields in enumerate(({"op": "admit", **admission("\udfff")}, {"op": "append", "events": [event]})):
+            header = json.dumps({**fields, "id": number}).encode()  # in escapes, as no encoder of ours would write it
+            await hostile.send(LENGTHS.pack(len(header), 0) + header)
+            assert (await hostile.reply())[0]["error"]["code"] in ("request_invalid", "event_invalid")
+
+
+async def test_a_defect_of_a_handler_costs_its_connection_alone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("a defect")
+
+    monkeypatch.setitem(requests.WRITES, "wait", broken)
+    async with attacked(url, share=64 * KIBIBYTE, pool=MEBIBYTE) as journal:
+        hostile = await attack(journal)
+        await hostile.hello(journal)
+        await hostile.send(encode({"op": "wait", "id": 2}, bytes(MEBIBYTE)))
+        assert await hostile.why_closed() == "internal"
+        await expect_service(journal, body=bytes(MEBIBYTE))
 
 
 async def test_large_bodies_that_were_stored_are_given_again(url: str) -> None:
