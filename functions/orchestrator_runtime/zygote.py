@@ -32,8 +32,8 @@ from typing import NoReturn
 
 from orchestrator_runtime import instance
 from orchestrator_runtime.contract.instance import FD_START, SCRATCH_PATH, ForkRequest
-from orchestrator_runtime.contract.sandbox import kernel, mounts, namespaces
-from orchestrator_runtime.frameworks import preload
+from orchestrator_runtime.contract.sandbox import kernel, mounts, namespaces, seccomp
+from orchestrator_runtime.frameworks import entrypoint, preload
 
 SOCKET_VARIABLE = "ORCHESTRATOR_ZYGOTE_FD"
 LARGEST = 64 * 1024
@@ -89,6 +89,8 @@ def _preload(modules: Sequence[str], frameworks: Sequence[str]) -> dict[str, obj
             traceback.print_exc()
             missing.append(name)
     rehearsed = [] if instance.SERVER not in sys.modules else _rehearse(frameworks)
+    entrypoint.remember_modules()
+    seccomp.assembled(kernel.MACHINE)
     threads = sum(1 for _ in Path("/proc/self/task").iterdir())
     if threads != 1:
         raise SystemExit(f"importing {', '.join(modules)} started {threads - 1} threads, which no fork would survive")

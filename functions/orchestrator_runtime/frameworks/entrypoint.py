@@ -15,6 +15,8 @@ from orchestrator_runtime.frameworks.preload import FRAMEWORKS
 
 OWN = "orchestrator_runtime"
 
+_loaded: dict[str, list[str]] = {}  # the first part of a name → modules that a zygote has imported
+
 
 def load(start: InstanceStart, *, source: Path) -> Agent:
     """Import the entrypoint from `source`, which is the first entry of `sys.path`, and hand it to its adapter.
@@ -45,12 +47,25 @@ def give_way(source: Path, *, entry: str) -> None:
     Ours are all below one package, but the zygote has imported much else. The standard library keeps its names, as
     other modules need it, but not that of the entrypoint.
     """
-    own = {path.stem if path.suffix == ".py" else path.name for path in source.iterdir() if _is_module(path)}
-    kept = (sys.stdlib_module_names - {entry.partition(".")[0]}) | {OWN}
-    for name in list(sys.modules):
-        top = name.partition(".")[0]
-        if top in own and top not in kept and not _is_within(sys.modules[name], source):
-            del sys.modules[name]
+    loaded = _loaded or _names_by_top()
+    for top in {path.stem if path.suffix == ".py" else path.name for path in source.iterdir() if _is_module(path)}:
+        if top == OWN or (top in sys.stdlib_module_names and top != entry.partition(".")[0]):
+            continue
+        for name in loaded.get(top, ()):
+            if name in sys.modules and not _is_within(sys.modules[name], source):
+                del sys.modules[name]
+
+
+def remember_modules() -> None:
+    """Note what is loaded, before a fork: an instance that looks through all of it writes to every page it is on."""
+    _loaded.update(_names_by_top())
+
+
+def _names_by_top() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in sys.modules:
+        found.setdefault(name.partition(".")[0], []).append(name)
+    return found
 
 
 def describe(error: BaseException) -> str:

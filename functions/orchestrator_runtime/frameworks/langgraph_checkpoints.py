@@ -46,6 +46,9 @@ class JournalSaver(BaseCheckpointSaver[str]):  # type: ignore[misc]
         # What the serializer does not know is pickled: it is read by this very agent, in its own instance only.
         super().__init__(serde=serde or JsonPlusSerializer(pickle_fallback=True))
         self._active = active
+        run = active.run
+        # The thread that nobody can have written to: that of a run without a session, until its first attempt does.
+        self._unwritten = run.run if run.session is None and run.attempt == 1 else None
 
     def get_next_version(self, current: str | int | None, channel: None) -> str:
         """Ordered as text, and never the same twice: two branches of a thread share no version."""
@@ -55,6 +58,8 @@ class JournalSaver(BaseCheckpointSaver[str]):  # type: ignore[misc]
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         thread, namespace, checkpoint = _place(config)
+        if thread is not None and thread == self._unwritten:
+            return None
         asked = {"thread": thread, "namespace": namespace or "", "checkpoint": checkpoint}
         reply = await self._ask("checkpoint.get", Message(asked))
         return self._read(reply.fields, reply.parts()) if reply.fields["found"] else None  # type: ignore[arg-type]
@@ -95,12 +100,14 @@ class JournalSaver(BaseCheckpointSaver[str]):  # type: ignore[misc]
             "channels": {channel: str(version) for channel, version in checkpoint["channel_versions"].items()},
             "values": [blobs.add_value(channel, str(new), values) for channel, new in new_versions.items()],
         }
+        self._unwritten = None
         await self._ask("checkpoint.put", with_parts({**fields}, blobs.parts))
         return _config(fields["thread"], fields["namespace"], fields["checkpoint"])
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
+        self._unwritten = None
         thread, namespace, checkpoint = _place(config)
         blobs = _Blobs(self.serde)
         put = [blobs.add_write(index, channel, value) for index, (channel, value) in enumerate(writes)]

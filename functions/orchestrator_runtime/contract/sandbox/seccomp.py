@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -177,8 +178,14 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
+@functools.cache
+def assembled(machine: str, *, isolating: bool = False) -> bytes:
+    """`program` as the kernel takes it. A zygote calls it once for all its instances."""
+    return b"".join(instruction.encoded() for instruction in program(machine, isolating=isolating))
+
+
 def install(*, isolating: bool = False) -> None:
     """Filter this process and everything it starts, for good. Needs `forbid_new_privileges` first."""
-    code = b"".join(instruction.encoded() for instruction in program(kernel.MACHINE, isolating=isolating))
+    code = assembled(kernel.MACHINE, isolating=isolating)
     filter_program = _Program(len(code) // 8, code)
     kernel.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(filter_program))
