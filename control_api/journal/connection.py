@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import cast
 
 from control_api.journal.limits import HEADER_WEIGHT, Account, Limits
 from control_api.journal.operations import Stored
@@ -56,7 +55,8 @@ class InstanceConnection(Peer):
         self._is_paused = False
         self._is_refused = False
         self._going_on = False
-        self._unread = 0
+        self._unread = 0  # bytes that `account` counts, while
+        self._is_unread = False  # this end must not write
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._wake = self._go_on_soon  # one object: it is known by identity
@@ -110,6 +110,7 @@ class InstanceConnection(Peer):
             self._take_frames()
 
     def pause_writing(self) -> None:
+        self._is_unread = True
         self._may_write.clear()
         if self._transport is not None and self.account is not None:
             self._unread = self._transport.get_write_buffer_size()
@@ -142,6 +143,7 @@ class InstanceConnection(Peer):
 
     def _read_at_last(self) -> None:
         _cancel(self._unread_timer)
+        self._is_unread = False
         self._may_write.set()
         unread, self._unread = self._unread, 0
         if unread and self.account is not None:
@@ -155,15 +157,16 @@ class InstanceConnection(Peer):
         is_held_up = False
         try:
             while len(buffer) - start >= LENGTHS.size and not self._is_refused:
-                is_held_up = self._unanswered >= self._limits.unanswered or not self._may_write.is_set()
-                lengths = LENGTHS.unpack_from(buffer, start)
-                if is_held_up or (self._granted is None and not self._grant(*lengths)):
+                header_length, body_length = LENGTHS.unpack_from(buffer, start)
+                is_held_up = self._unanswered >= self._limits.unanswered or self._is_unread
+                if is_held_up or (self._granted is None and not self._grant(header_length, body_length)):
                     is_held_up = True
                     break
-                if len(buffer) - start < LENGTHS.size + sum(lengths):
+                end = start + LENGTHS.size + header_length + body_length
+                if len(buffer) < end:
                     break
-                header, body = cut(buffer, start, *lengths)
-                start += LENGTHS.size + sum(lengths)
+                header, body = cut(buffer, start, header_length, body_length)
+                start = end
                 self._handle(header, body)
         except BadInput as problem:  # a peer that does not speak the protocol has nothing more to say
             self.refuse(problem)
@@ -173,8 +176,10 @@ class InstanceConnection(Peer):
         if self.account is None and len(buffer) > self._limits.early_frame:
             self.refuse(TooLarge("Too much was sent before hello", code="frame_too_large"))
             return
-        self._watch_frame()
-        self._read_or_not(is_held_up)
+        if self._granted is not None and self._frame_timer is None:
+            self._watch_frame()
+        if is_held_up != self._is_paused:
+            self._read_or_not(is_held_up)
 
     def _grant(self, header_length: int, body_length: int) -> bool:
         """Whether the next frame may come now. Raises `TooLarge` (`frame_too_large`)."""
@@ -211,14 +216,13 @@ class InstanceConnection(Peer):
         else:
             answer.add_done_callback(lambda _: self._release(cost))
 
-    def _finish(self, identity: int | None, done: asyncio.Future[Message]) -> None:
-        if not done.cancelled() and done.exception() is None and isinstance(done.result(), Stored):
-            self._answers.discard(done)
+    def _reply(self, identity: int | None, reply: Message) -> None:
+        if isinstance(reply, Stored):
             self._unanswered += 1
-            fetching = self._answer(identity, self._fetch_in_turn(cast("Stored", done.result())))
+            fetching = self._answer(identity, self._fetch_in_turn(reply))
             fetching.add_done_callback(lambda _: self._release(0))
-            return
-        super()._finish(identity, done)
+        else:
+            super()._reply(identity, reply)
 
     async def _fetch_in_turn(self, stored: Stored) -> Message:
         async with self.turn():
@@ -244,12 +248,12 @@ class InstanceConnection(Peer):
 
     def _watch_frame(self) -> None:
         """A frame that was granted and is not whole has its time."""
-        if self._granted is not None and self._frame_timer is None and self.account is not None:
+        if self.account is not None:
             late = TimedOut("A frame was begun and not ended in time", code="frame_incomplete")
             self._frame_timer = self._loop.call_later(self._limits.frame_timeout, self.refuse, late)
 
     def _read_or_not(self, is_held_up: bool) -> None:
-        if is_held_up == self._is_paused or self._transport is None:
+        if self._transport is None:
             return
         self._is_paused = is_held_up
         if is_held_up:

@@ -86,15 +86,16 @@ class Account:
 
     def take(self, size: int, wake: Callable[[], None]) -> bool:
         """As `Pool.take`, out of the share first."""
-        beyond = self._beyond(size)
-        if beyond and not self.pool.take(beyond, wake):
-            return False
+        if self._held + size > self._share:  # of what every call comes by, this is the rare case
+            beyond = self._beyond(size)
+            if beyond and not self.pool.take(beyond, wake):
+                return False
         self._held += size
         return True
 
     def add(self, size: int) -> None:
         """Count bytes that are held already; a negative `size` gives back."""
-        beyond = self._beyond(size)
+        beyond = self._beyond(size) if max(self._held, self._held + size) > self._share else 0
         self._held += size
         if beyond:
             self.pool.add(beyond)
