@@ -21,7 +21,8 @@ logger = logging.getLogger("egress.relay")
 
 LARGEST = 65536 + 14
 MOST_NOTED = 16
-AT_ONCE = 64  # frames, until others have their turn
+AT_ONCE = 32  # frames, until others have their turn
+PAUSE = 0.001  # seconds between as many that leave: whoever sends more must not take the gateway's time from others
 
 
 class Relay:
@@ -66,6 +67,12 @@ class Relay:
                 return
             if self._may_leave(frame) and not self._send(frame):
                 return
+        self._loop.remove_reader(self._device)
+        self._loop.call_later(PAUSE, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._open:
+            self._loop.add_reader(self._device, self._leaving)
 
     def _may_leave(self, frame: bytes) -> bool:
         """Whether to send it on; what is refused is counted and answered, what nobody could take is dropped."""
@@ -106,7 +113,7 @@ class Relay:
     def _again(self) -> None:
         self._loop.remove_writer(self._slirp)
         if self._send(self._waiting):
-            self._loop.add_reader(self._device, self._leaving)
+            self._go_on()
 
     def _arriving(self) -> None:
         for _ in range(AT_ONCE):

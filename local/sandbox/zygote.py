@@ -161,8 +161,13 @@ class Zygote:
             pid = host_pid(pidfd)
             held.watch(pid, pidfd)
             device = await _made(making) if making is not None else None
-            with contextlib.suppress(ConnectionError):  # it has ended already, as its descriptor tells who waits
-                await asyncio.get_running_loop().sock_sendall(ours, start.to_json())
+            try:
+                with contextlib.suppress(ConnectionError):  # it has ended already, as its descriptor tells who waits
+                    await asyncio.get_running_loop().sock_sendall(ours, start.to_json())
+            except asyncio.CancelledError:
+                if device is not None:
+                    os.close(device)  # or its network would stay
+                raise
         return ForkedInstance(pid, pidfd, held, device)
 
     def kill(self) -> None:

@@ -34,6 +34,7 @@ INSIDE = "/run/network"
 SOCKET = "frames"
 RESOLVER = "/etc/resolv.conf"
 PAUSE = 1.0  # seconds between the end of a slirp4netns and the next one for the same instance
+LONGEST_PAUSE = 60.0  # where none can be started
 
 # Of one slirp4netns: each connection takes a descriptor and up to 256 KiB.
 LIMITS = Limits(memory_bytes=64 * 1024**2, cpu=1.0, processes=4, open_files=1024, scratch_bytes=4096, scratch_files=16)
@@ -80,14 +81,17 @@ class UserNetworks:
 
     async def _serve(self, network: _Network) -> None:
         """One slirp4netns after the other, until cancelled."""
+        pause = PAUSE
         try:
             while True:
                 await readable(network.device)
                 try:
                     await self._run(network)
+                    pause = PAUSE
                 except (Unavailable, OSError) as error:  # the proxies still work: say why, and try again
                     logger.warning("%s has no user-mode network: %s", network.instance, error)
-                await asyncio.sleep(PAUSE)
+                    pause = min(pause * 2, LONGEST_PAUSE)
+                await asyncio.sleep(pause)
         finally:
             os.close(network.device)
 

@@ -19,7 +19,7 @@ import pytest
 from orchestrator_runtime.contract.instance import JOURNAL_SOCKET
 from orchestrator_runtime.contract.sandbox import kernel, namespaces, privileges, seccomp
 from tests.integration.sandbox import attempts
-from tests.integration.sandbox.cells import CANARY, USER, Cell, Keeper, Refused, Supervisor
+from tests.integration.sandbox.cells import CANARY, USER, Cell, Keeper, Refused, Supervisor, keeper
 
 MACHINE = (seccomp.X86_64, seccomp.AARCH64).index(kernel.MACHINE)
 NUMBERS = {
@@ -348,6 +348,18 @@ async def test_without_leave_there_is_no_network_at_all(supervisor: Supervisor, 
 async def test_hosts_that_the_manifest_does_not_list_are_refused(listed: Cell, jail: Keeper) -> None:
     assert await listed.attempt("through_proxy", f"allowed.test:{jail.allowed_port}") == CANARY
     assert "403" in str(await refused(listed, "through_proxy", "example.com:443"))
+
+
+@pytest.mark.skipif(not Path("/dev/net").is_dir(), reason="this machine has no such devices, as all tests show")
+async def test_where_no_device_can_be_made_the_proxy_is_the_only_way_out(jail: Keeper) -> None:
+    with keeper(jail.mode, world="tests.fakes.no_devices") as other:
+        async with other.connect() as supervisor:
+            assert supervisor.protections["user-mode network"].startswith("missing: ")
+            cell = await supervisor.start("one")
+            assert await cell.attempt("devices") == ["lo"]
+            assert (await refused(cell, "connect", "192.0.2.1", 80)).errno == errno.ENETUNREACH
+            assert (await refused(cell, "resolve", "example.com")).error == "gaierror"
+            assert await cell.attempt("through_proxy", f"allowed.test:{other.allowed_port}") == CANARY
 
 
 # sockets of the platform
