@@ -11,7 +11,7 @@ from tests.e2e.conftest import new_installation
 from tests.e2e.platform import write_agent
 from tests.fakes.package_index import package_index, wheel
 
-RUNTIME = ("httptools", "pydantic", "uvicorn", "uvloop")  # what every environment has; here of two lines each
+RUNTIME = ("httptools", "pydantic", "uvloop")  # what every environment has; here of two lines each
 
 
 def test_a_build_goes_on_once_the_index_answers(tmp_path: Path) -> None:

@@ -75,12 +75,12 @@ async def test_what_fails_at_import_is_in_the_log_but_no_secret_is() -> None:
 
 async def test_its_own_modules_may_have_any_name() -> None:
     code = """
-import journal, server, uvicorn, functions.tools
+import httptools, journal, server, functions.tools
 
 def handle(given):
-    return [journal.NAME, server.NAME, uvicorn.NAME, functions.tools.NAME, __name__]
+    return [journal.NAME, server.NAME, httptools.NAME, functions.tools.NAME, __name__]
 """
-    files = {path: f"NAME = {path!r}\n" for path in ("journal.py", "server.py", "uvicorn.py", "functions/tools.py")}
+    files = {path: f"NAME = {path!r}\n" for path in ("journal.py", "server.py", "httptools.py", "functions/tools.py")}
     files |= {"functions/__init__.py": "", "queue.py": code}
     async with spawn_world("", files, entrypoint="queue:handle") as world:
         await ready(world)
