@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+from control_api.journal.ledger import dumps
 from control_api.journal.limits import HEADER_WEIGHT, Account, Limits
 from control_api.journal.operations import Stored
 from orchestrator_runtime.contract.errors import BadInput, Problem, TimedOut, TooLarge
@@ -26,6 +27,7 @@ from orchestrator_runtime.contract.wire import (
     cut,
 )
 
+STORABLE_DEPTH = 200  # of values in values
 LINGER = 1.0  # seconds that a connection that was refused gets to read why
 
 
@@ -166,8 +168,9 @@ class InstanceConnection(Peer):
                 if len(buffer) < end:
                     break
                 header, body = cut(buffer, start, header_length, body_length)
+                is_odd = _is_odd(buffer, start, end - body_length)
                 start = end
-                self._handle(header, body)
+                self._handle(header, body, is_odd=is_odd)
         except BadInput as problem:  # a peer that does not speak the protocol has nothing more to say
             self.refuse(problem)
         if self._is_refused:
@@ -196,14 +199,19 @@ class InstanceConnection(Peer):
         self._granted = cost
         return True
 
-    def _handle(self, header: Header, body: bytes) -> None:
+    def _handle(self, header: Header, body: bytes, *, is_odd: bool) -> None:
         self._current, self._granted = self._granted, None
         if self._frame_timer is not None:
             self._frame_timer.cancel()
             self._frame_timer = None
         self._unanswered += 1
         try:
+            if is_odd:
+                _check_storable(header)
             answer = self._dispatch(header, body)
+        except BadInput as problem:
+            self._refuse(header["id"] if isinstance(header.get("id"), int) else None, problem)
+            answer = None
         except Exception as error:  # noqa: BLE001 - a border: a defect of ours costs this connection, and nobody else anything
             self._loop.call_exception_handler({"message": "A handler failed", "exception": error})
             self.refuse(Problem("The operation failed unexpectedly", code="internal"))
@@ -269,6 +277,22 @@ class InstanceConnection(Peer):
     def _abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+def _is_odd(buffer: bytearray, start: int, end: int) -> bool:
+    """Whether a header may hold what JSON can say and no database takes. Of the runtime's, hardly one does."""
+    nested = buffer.count(b"{", start, end) + buffer.count(b"[", start, end)
+    return nested > STORABLE_DEPTH or buffer.find(b"\\u", start, end) >= 0
+
+
+def _check_storable(header: Header) -> None:
+    """Raises `BadInput` (`request_invalid`), before a batch has it and would have to be done again without it."""
+    try:
+        dumps(header)
+    except ValueError as error:
+        raise BadInput(
+            "A member is nested too deeply, or has half a character in it", code="request_invalid"
+        ) from error
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:

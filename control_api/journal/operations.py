@@ -145,18 +145,13 @@ def checked_events(events: Any, blobs: int) -> list[Event]:
         texts = (event.get(name) for name in ("kind", "step", "parent", "name", "step_kind"))
         part = event.get("part")
         well_typed = (
-            all(text is None or (isinstance(text, str) and is_storable(text)) for text in texts)
+            all(text is None or (isinstance(text, str) and "\0" not in text) for text in texts)
             and all(isinstance(event.get(name, {}), dict | None) for name in ("data", "call"))
             and (part is None or (isinstance(part, int) and 0 <= part < blobs))
         )
         if not well_typed:
             raise BadInput(f"An event {event['kind']} has a member of the wrong type", code="event_invalid")
     return cast("list[Event]", events)
-
-
-def is_storable(value: str) -> bool:
-    """No NUL, which PostgreSQL does not take, and no half of a surrogate pair, which is no UTF-8."""
-    return "\0" not in value and (value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value))
 
 
 def _is_moment(at: Any) -> bool:

@@ -27,7 +27,7 @@ def invalid(name: str, expected: str) -> BadInput:
 
 def text(fields: Header, name: str) -> str:
     value = fields.get(name)
-    if not isinstance(value, str) or not operations.is_storable(value):
+    if not isinstance(value, str) or "\0" in value:  # PostgreSQL stores no NUL in text
         raise invalid(name, "a text")
     return value
 

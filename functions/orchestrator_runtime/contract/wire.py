@@ -204,6 +204,8 @@ class Peer(asyncio.Protocol):
                 self._settle(answered, header, body)
             return None
         identity = header.pop("id", None)
+        if not isinstance(identity, int):
+            identity = None
         operation = header.pop("op", "")
         handler = self._handlers.get(operation) if isinstance(operation, str) else None
         try:

@@ -297,7 +297,7 @@ async def test_only_so_many_calls_wait_for_sessions(url: str, monkeypatch: pytes
         assert (await again).fields["outcome"] == "started"
 
 
-@pytest.mark.parametrize("header", [{"op": []}, {"op": {}, "id": 2}, {"re": []}, {"re": 7, "error": 1}, {}, {"id": 2}])
+@pytest.mark.parametrize("header", [{"op": []}, {"op": {}, "id": 2}, {"re": []}, {"re": 7, "error": 1}, {}, {"id": []}])
 async def test_frames_that_mean_nothing_cost_nobody_anything(url: str, header: dict[str, Any]) -> None:
     async with attacked(url, share=64 * KIBIBYTE, pool=MEBIBYTE) as journal:
         hostile = await attack(journal)
@@ -311,15 +311,19 @@ async def test_frames_that_mean_nothing_cost_nobody_anything(url: str, header: d
         assert reply["found"] is False
 
 
-async def test_halves_of_characters_are_refused(url: str) -> None:
+@pytest.mark.parametrize(
+    "odd", ['"half \\ud800"', '{"a": "\\uDFFF"}', "[" * 300 + "]" * 300, '{"a":' * 300 + "1" + "}" * 300]
+)
+async def test_what_no_database_takes_is_refused_before_it_comes_into_a_batch_with_others(url: str, odd: str) -> None:
     async with attacked(url) as journal:
         hostile = await attack(journal)
         await hostile.hello(journal)
-        event = {"kind": "log", "at": 1.0, "name": "half \ud800"}
-        for number, fields in enumerate(({"op": "admit", **admission("\udfff")}, {"op": "append", "events": [event]})):
-            header = json.dumps({**fields, "id": number}).encode()  # in escapes, as no encoder of ours would write it
-            await hostile.send(LENGTHS.pack(len(header), 0) + header)
-            assert (await hostile.reply())[0]["error"]["code"] in ("request_invalid", "event_invalid")
+        asked = {"op": "admit", "id": 2, **admission("r-1", request={"odd": "HERE"})}
+        header = json.dumps(asked).replace('"HERE"', odd).encode()
+        await hostile.send(LENGTHS.pack(len(header), 0) + header)
+        assert (await hostile.reply())[0]["error"]["code"] == "request_invalid"
+        await hostile.send(encode({**asked, "request": {"fine": "ü\n\x01", "nested": [[]] * 300}}))
+        assert (await hostile.reply())[0]["outcome"] == "started"
 
 
 async def test_a_defect_of_a_handler_costs_its_connection_alone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
