@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator_runtime import rehearsal
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where temporary folders are made, short enough for sockets. What other tests have left open is closed."""
+    with tempfile.TemporaryDirectory(prefix="orc-") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        gc.collect()
+        yield Path(folder)
 
 
 def traces() -> dict[str, Any]:
@@ -21,7 +32,7 @@ def traces() -> dict[str, Any]:
         "path": list(sys.path),
         "agent": rehearsal.MODULE in sys.modules,
         "folders": [folder for folder in sys.path_importer_cache if "rehearsal-" in folder],
-        "files": list(Path(tempfile.gettempdir()).glob("rehearsal-*")),
+        "files": list(Path(tempfile.gettempdir()).iterdir()),
         "signals": [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)],
         "wake-up": signal.set_wakeup_fd(-1),
     }
