@@ -6,6 +6,7 @@ is forwarded is written anew from a `Request` (`heads.py`): no byte of a head is
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 import httptools
@@ -17,6 +18,10 @@ METHODS = frozenset(
     b"GET HEAD POST PUT PATCH DELETE OPTIONS COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK REPORT MERGE LINK "
     b"UNLINK QUERY".split()
 )
+LABEL = rb"[A-Za-z0-9_~!$&'()*+;=%-]+"
+HOST = re.compile(rb"(?:%b(?:\.%b)*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?" % (LABEL, LABEL))
+ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})?")
+CHUNKS_OVERHEAD = 16  # bytes of a chunked body that carry nothing, for each byte that does: chunks of one byte have six
 VERSIONS = {"1.0": False, "1.1": True}  # -> whether chunks and 100-continue exist
 
 
@@ -94,6 +99,9 @@ class RequestReader:
         self._silent = 0  # bytes that came since something was understood
         self._heard = False
         self._upgrade = False
+        self._chunked = False
+        self._wire = 0  # bytes of a chunked body as they came, up to the last `feed`, and what was in them
+        self._content = 0
         self._parser = httptools.HttpRequestParser(self)
 
     def feed(self, data: bytes) -> bytes | None:
@@ -117,6 +125,8 @@ class RequestReader:
             except httptools.HttpParserError as error:
                 self.problem = self.problem or _refuse(f"The request is not valid HTTP/1.1: {error}")
             self._count(len(data))
+            if self._chunked:
+                self._wire += len(data)
             return None
 
     def _count(self, size: int) -> None:
@@ -128,10 +138,18 @@ class RequestReader:
                 f"The header fields have more than {self._limits.head_bytes} bytes", code="head_too_large"
             )
 
+    def _count_chunk(self, size: int) -> None:
+        """Refuse a body that is little but sizes and extensions of chunks: it costs us more than its sender."""
+        self._content += size
+        if self._wire > self._limits.head_bytes + CHUNKS_OVERHEAD * self._content and self.problem is None:
+            self.problem = _refuse("The chunks of the body hold next to nothing")
+            raise self.problem
+
     # httptools
 
     def on_message_begin(self) -> None:
         self.in_head = True
+        self._chunked = False
         self._target = b""
         self._fields = []
 
@@ -153,10 +171,14 @@ class RequestReader:
             self.problem = problem
             raise
         self._upgrade = request.upgrade is not None
+        if request.chunked:
+            self._chunked, self._wire, self._content = True, 0, 0
         self._receiver.request_started(request)
 
     def on_body(self, data: bytes) -> None:
         self._heard = True
+        if self._chunked:
+            self._count_chunk(len(data))
         if self.problem is None:
             self._receiver.request_body(data)
 
@@ -203,7 +225,7 @@ def _set_target(request: Request, target: bytes) -> None:
     host = request.first.get(b"host")
     if host is None and request.modern:
         raise _refuse("The Host header field is missing")
-    if host is not None and any(byte in host for byte in b" \t,/?#@"):
+    if host is not None and HOST.fullmatch(host) is None:
         raise _refuse("The Host header field is malformed")
     if target == b"*" and request.method == b"OPTIONS":
         target = b"/"
@@ -217,6 +239,22 @@ def _set_target(request: Request, target: bytes) -> None:
         raise _refuse("A request target has no fragment")
     request.target = target
     request.path, _, request.query = target.partition(b"?")
+    if b"%" in request.path or b"/." in request.path:
+        _refuse_path(request.path)
+
+
+def _refuse_path(path: bytes) -> None:
+    """What does not decode, and what would lead above the root for whoever takes its dots for steps."""
+    if None in {escape[1] for escape in ESCAPED.finditer(path)} or b"%00" in path:
+        raise _refuse("The path has a % that begins no escape, or one for NUL")
+    depth = 0
+    for segment in ESCAPED.sub(lambda escape: bytes.fromhex(escape[1].decode()), path).split(b"/"):
+        if segment == b"..":
+            depth -= 1
+        elif segment not in {b"", b"."}:
+            depth += 1
+        if depth < 0:
+            raise _refuse("The path leads above the root")
 
 
 def _set_framing(request: Request) -> None:
