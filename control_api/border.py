@@ -1,4 +1,5 @@
-"""The outermost layer of the API: correlation id, one span and one measurement per request, and unexpected errors.
+"""The outermost layer of the API: correlation id, security headers, one span and one measurement per request, and
+unexpected errors.
 
 A pure ASGI middleware, because it is on the path of every request and streams must pass through it untouched. This is
 a process border: the one place of the API that catches everything.
@@ -23,6 +24,18 @@ from orchestrator_runtime.contract.ids import uuid7
 
 logger = logging.getLogger("api")
 
+SECURITY = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+"""What every answer says to browsers, unless it says it itself: it is data, no page, and for no other site. There is no
+Access-Control-Allow-Origin, so scripts of other origins get nothing (CORS). Strict-Transport-Security is the gateway's,
+which knows whether there is TLS."""
 ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -54,8 +67,8 @@ class Border:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get(CORRELATION_ID, "")
-        identity = given if ACCEPTABLE_ID.fullmatch(given) else uuid7()
+        asked = headers.get(CORRELATION_ID, "")
+        identity = asked if ACCEPTABLE_ID.fullmatch(asked) else uuid7()
         started = self._clock.monotonic()
         status = 0
 
@@ -64,6 +77,8 @@ class Border:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[CORRELATION_ID] = identity
+                given = {name for name, _ in message["headers"]}
+                message["headers"].extend(line for line in SECURITY if line[0] not in given)
             await send(message)
 
         token = correlation_id.set(identity)
