@@ -7,12 +7,14 @@ fields of `Settings` itself have no group.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from domain.home import Home
+from local.gateway.addresses import read_networks
 from orchestrator_runtime.contract.errors import BadInput
 
 PREFIX = "ORCHESTRATOR_"
@@ -37,8 +39,45 @@ DATABASES = ("sqlite", "postgresql+psycopg")
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 
 
+def _address(host: str) -> str:
+    return str(ip_address(host))
+
+
+def _networks(text: str) -> str:
+    read_networks(text)
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Networks = Annotated[str, AfterValidator(_networks)]
+
+
 class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tls(Group):
+    certificate: Path | None = Field(
+        None,
+        description="PEM file of the certificate, its intermediate ones after it. With it, the port speaks TLS only.",
+    )
+    key: Path | None = Field(None, description="PEM file of its private key, without a passphrase.")
+
+
+class Limits(Group):
+    """What the gateway lets callers do. The defaults are those of `local.gateway.settings.Limits`."""
+
+    address_connections: int = Field(512, ge=0, description="Connections of one address. 0, here and below: no limit.")
+    address_rate: float = Field(
+        200.0, ge=0, description="Requests a second of one address; up to five seconds' worth at once, here and below."
+    )
+    credential_rate: float = Field(1000.0, ge=0, description="Requests a second with one credential.")
+    organization_rate: float = Field(4000.0, ge=0, description="Requests a second with all credentials of one.")
+    exempt: Networks = Field(
+        "127.0.0.0/8 ::1",
+        description="Networks whose callers none of these limits holds for; `none` for none. On the machine itself are "
+        "its owner's own programs, or a proxy with everybody's calls.",
+    )
 
 
 class Telemetry(Group):
@@ -86,8 +125,11 @@ class Settings(Group):
         None,
         description="SQLAlchemy URL (sqlite or postgresql+psycopg); by default the SQLite file in the home folder.",
     )
-    port: int = Field(4100, ge=0, le=65535, description="Port on the loopback; the next free one if taken.")
+    host: Address = Field("127.0.0.1", description="Address to serve at; any other than the loopback's needs TLS.")
+    port: int = Field(4100, ge=0, le=65535, description="Port to serve at; the next free one if taken.")
     log_level: Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"] = Field("INFO", description="Lowest level logged.")
+    tls: Tls = Tls()
+    limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
     egress: Egress = Egress()
     scaling: Scaling = Scaling()

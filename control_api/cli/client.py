@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
 
 from control_api.cli.events import EVENT_STREAM, ServerEvent, read_events
-from orchestrator_runtime.contract.errors import Problem, Unavailable, from_document
+from orchestrator_runtime.contract.errors import BadInput, Problem, Unavailable, from_document
 from orchestrator_runtime.contract.headers import RUN_ADDRESS
 
 API = "/api/v1"
@@ -46,13 +47,15 @@ class Answer:
 class Client:
     """The platform at `url`, as whoever `token` belongs to. Every call is a connection of its own.
 
-    It may take `timeout` seconds to connect, and be silent for `silence` seconds; None: for as long as it takes.
+    It may take `timeout` seconds to connect, and be silent for `silence` seconds; None: for as long as it takes. Behind
+    https it is always verified, by the authorities that the system trusts or those in the file `ca`.
     """
 
     url: str
     token: str
     timeout: float = TIMEOUT
     silence: float | None = TIMEOUT
+    ca: str | None = None
     pause: Callable[[float], None] = field(default=time.sleep, compare=False)
 
     def get(self, path: str, **query: Any) -> Any:
@@ -86,12 +89,12 @@ class Client:
     ) -> Iterator[http.client.HTTPResponse]:
         """The response while its body is still coming."""
         parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=self.timeout)
+        connection = connection_to(self.url, timeout=self.timeout, ca=self.ca)
         sent = {"authorization": f"Bearer {self.token}", "accept": "application/json", **(headers or {})}
         try:
             try:
-                connection.connect()
+                with verified(self.url):
+                    connection.connect()
             except OSError as error:
                 raise unreachable(self.url, error) from error
             connection.sock.settimeout(self.silence)
@@ -134,6 +137,36 @@ class Client:
             cursor = page.get("next")
             if cursor is None or len(items) >= limit:
                 return items, cursor
+
+
+def connection_to(url: str, *, timeout: float, ca: str | None) -> http.client.HTTPConnection:
+    """A connection that is still to be made. Raises `BadInput` (`ca_invalid`)."""
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:  # not there, or no certificate
+        raise BadInput(
+            f"ORCHESTRATOR_CA: no certificates can be read from {ca}: {error}",
+            code="ca_invalid",
+            hint="Name a PEM file with the certificate of the authority that signed the platform's.",
+        ) from error
+    return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context)
+
+
+@contextmanager
+def verified(url: str) -> Iterator[None]:
+    """Around a connection's start: raises `Unavailable` (`certificate_untrusted`) if the other end is not `url`."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise Unavailable(
+            f"Whoever answers at {url} could not be verified: {error.verify_message}",
+            code="certificate_untrusted",
+            hint="Name the authority's certificate with ORCHESTRATOR_CA, and the platform as its certificate does with "
+            "ORCHESTRATOR_URL.",
+        ) from error
 
 
 def target(path: str, query: Mapping[str, Any] | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import click
@@ -37,7 +37,12 @@ class Cli:
         """
         url = self.environ.get("ORCHESTRATOR_URL") or self._read("address")
         token = self.environ.get("ORCHESTRATOR_TOKEN") or self._read("owner-token")
-        return Client(url, token)
+        return Client(url, token, ca=self.ca)
+
+    @property
+    def ca(self) -> str | None:
+        """The file of the certification authority that is trusted in place of the system's, if one is named."""
+        return self.environ.get("ORCHESTRATOR_CA") or None
 
     def _read(self, name: str) -> str:
         path = self.home.root / name
@@ -81,7 +86,7 @@ def complete_agents(context: click.Context, parameter: click.Parameter, incomple
     """Names for the shell's completion; none while the platform is down."""
     try:
         client = Cli.from_environment(os.environ).connect()
-        agents = Client(client.url, client.token, timeout=1.0, silence=1.0).get("/agents")["items"]
+        agents = replace(client, timeout=1.0, silence=1.0).get("/agents")["items"]
     except Exception:  # noqa: BLE001 - the shell's border: a completion that cannot be had is no error to show there
         return []
     return [agent["name"] for agent in agents if agent["name"].startswith(incomplete)]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import http.client
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 from control_api.cli import process
+from control_api.cli.client import connection_to, verified
 from control_api.cli.command import Cli, output_option, pass_cli
 from control_api.cli.terminal import fields
 from domain.home import Home
+from local.gateway.tls import serving
 from orchestrator_runtime.contract.errors import BadInput, Unavailable
 
+HOST = "127.0.0.1"
 PORT = 4100
 FORBIDDEN_PORT = 2024
 HEALTH_TIMEOUT = 5.0
@@ -29,12 +34,37 @@ DOWN = 3  # exit code of `status`
     show_envvar=True,
     default=PORT,
     show_default=True,
-    help="Where to serve on 127.0.0.1: the next free port if it is taken; 0: any.",
+    help="Where to serve: the next free port if it is taken; 0: any.",
+)
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    envvar="ORCHESTRATOR_HOST",
+    show_envvar=True,
+    default=HOST,
+    show_default=True,
+    help="The address to serve at; any other than the loopback's needs a certificate.",
+)
+@click.option(
+    "--tls-certificate",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="ORCHESTRATOR_TLS_CERTIFICATE",
+    show_envvar=True,
+    help="Speak TLS with this certificate (PEM, its intermediate ones after it).",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="ORCHESTRATOR_TLS_KEY",
+    show_envvar=True,
+    help="The certificate's private key (PEM, without a passphrase).",
 )
 @click.option("--upgrade", is_flag=True, help="Restart it if the program has changed since it was started.")
 @output_option
 @pass_cli
-def up(cli: Cli, port: int, upgrade: bool) -> None:
+def up(cli: Cli, port: int, host: str, tls_certificate: Path | None, tls_key: Path | None, upgrade: bool) -> None:
     """Start the platform in the background.
 
     Returns when it serves. If it runs already, nothing changes.
@@ -48,12 +78,17 @@ def up(cli: Cli, port: int, upgrade: bool) -> None:
         process.stop(home)
         running = False
     if running:
-        address = _address(home)
+        address = _address(home, ca=cli.ca)
         cli.terminal.data(_state(home, changed=False), f"Already running at {address}; nothing changed")
         return
+    environ = {**cli.environ, "ORCHESTRATOR_HOST": host}
+    for name, file in (("ORCHESTRATOR_TLS_CERTIFICATE", tls_certificate), ("ORCHESTRATOR_TLS_KEY", tls_key)):
+        if file is not None and str(file):
+            environ[name] = str(file.expanduser().absolute())  # the platform works in another folder
     from control_api.settings import read_settings  # pydantic is slow to import, and only a start needs it
 
-    settings = read_settings(cli.environ)  # a wrong one is refused here: a server that ends is only started again
+    settings = read_settings(environ)  # a wrong one is refused here: a server that ends is only started again
+    serving(environ, host=settings.host, now=datetime.now(UTC))  # and so is a certificate
     if settings.database is not None:
         from control_api.store.reachable import wait_until_reachable  # so is SQLAlchemy
 
@@ -64,7 +99,7 @@ def up(cli: Cli, port: int, upgrade: bool) -> None:
     address = process.start(
         home,
         port=port,
-        environ=cli.environ,
+        environ=environ,
         waiting=lambda seconds: cli.terminal.note(f"Still starting after {seconds:.0f} s; {log} says what it does"),
     )
     if port and urlsplit(address).port != port:
@@ -100,7 +135,7 @@ def status(context: click.Context) -> None:
         "address": client.url,
         "home": str(cli.home.root),
         "pid": process.running_pid(cli.home),
-        "healthy": healthy(client.url),
+        "healthy": healthy(client.url, ca=cli.ca),
     }
     state["health"] = client.get("/health")
     state["agents"] = len(client.pages("/agents", limit=200)[0])
@@ -108,12 +143,12 @@ def status(context: click.Context) -> None:
     cli.terminal.data(state, fields(shown))
 
 
-def healthy(url: str) -> bool:
-    """Whether the gateway says so, without a credential."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=HEALTH_TIMEOUT)
+def healthy(url: str, *, ca: str | None) -> bool:
+    """Whether the gateway says so, without a credential. Raises `Unavailable` if it cannot be verified."""
+    connection = connection_to(url, timeout=HEALTH_TIMEOUT, ca=ca)
     try:
-        connection.request("GET", "/healthz")
+        with verified(url):
+            connection.request("GET", "/healthz")
         return connection.getresponse().status == 200
     except (http.client.HTTPException, OSError):  # no answer is the answer
         return False
@@ -121,13 +156,13 @@ def healthy(url: str) -> bool:
         connection.close()
 
 
-def _address(home: Home) -> str:
+def _address(home: Home, *, ca: str | None) -> str:
     """Where the running platform serves. Raises `Unavailable` while it is still starting."""
     try:
         address = home.address.read_text().strip()
     except FileNotFoundError:
         address = ""
-    if not address or not healthy(address):
+    if not address or not healthy(address, ca=ca):
         raise Unavailable(
             "It is running but does not answer yet",
             code="starting",

@@ -15,7 +15,16 @@ from typing import Any, Protocol
 from domain.clock import Clock
 from local.gateway.body_budget import BodyAccount, BodyBudget
 from local.gateway.exchange import CLIENT_CLOSED, Caller, Exchange
-from local.gateway.heads import CREDENTIAL, NOTHING, answer, forwarded, may_be_answered, request_head
+from local.gateway.heads import (
+    CREDENTIAL,
+    GUEST_LINES,
+    NOTHING,
+    answer,
+    forwarded,
+    lines_of,
+    may_be_answered,
+    request_head,
+)
 from local.gateway.requests import Request
 from local.gateway.revisions import Instance, ServedRevision
 from local.gateway.settings import Limits
@@ -28,6 +37,7 @@ from orchestrator_runtime.contract.wire import Message
 SENT_AT_MOST = 3  # a call that was never admitted is sent to so many instances
 RESULT_WAIT = 30.0  # seconds of one `run.result`
 OWN_ENDING = 0.5  # seconds that the runtime has to say itself that the time is over
+GUEST = lines_of(GUEST_LINES)
 
 
 class Journal(Protocol):
@@ -65,7 +75,10 @@ class Identity:
 
 
 class AgentCall(Exchange):
-    """One call. Made by the gateway, or for a run that the server dispatches."""
+    """One call. Made by the gateway, or for a run that the server dispatches.
+
+    `guest`: the agent is called at the origin of the API (`heads.GUEST_LINES`).
+    """
 
     def __init__(
         self,
@@ -78,6 +91,7 @@ class AgentCall(Exchange):
         target: bytes,
         body_limit: int,
         withhold_credential: bool = True,
+        guest: bool = False,
         timeout: float | None = None,
     ) -> None:
         super().__init__(request, caller, limits=around.limits, body_limit=body_limit, correlation=identity.correlation)
@@ -86,13 +100,14 @@ class AgentCall(Exchange):
         self._identity = identity
         self._target = target
         self._withheld = CREDENTIAL if withhold_credential else NOTHING
+        self._guest = guest
         self._timeout = revision.route.timeout if timeout is None else timeout
         self._instance: Instance | None = None
         self._sent = 0
         self._settled = False
         self._waiting = False
         self._kept = BodyAccount(around.bodies)  # while it waits
-        self._peer = caller.peer
+        self._peer, self._secure = caller.peer, caller.secure
         self._started_at = around.clock.monotonic()
         self.deadline = self._started_at + self._timeout
 
@@ -144,7 +159,7 @@ class AgentCall(Exchange):
 
     def _head(self, instance: Instance) -> bytes:
         host = self.request.first.get(b"host") or b"localhost"
-        added = self._identity.lines() + instance.call_token_line + forwarded(self._peer, host)
+        added = self._identity.lines() + instance.call_token_line + forwarded(self._peer, host, secure=self._secure)
         return request_head(self.request, self._target, added, withheld=self._withheld, upgrade=True)
 
     # Exchange
@@ -159,9 +174,8 @@ class AgentCall(Exchange):
         super()._forward(piece)
 
     def _added_to_answer(self) -> bytes:
-        return (
-            f"{headers.CORRELATION_ID}: {self.correlation}\r\n{headers.REVISION}: {self._revision.route.name}\r\n"
-        ).encode()
+        added = f"{headers.CORRELATION_ID}: {self.correlation}\r\n{headers.REVISION}: {self._revision.route.name}\r\n"
+        return added.encode() + (GUEST if self._guest else b"")
 
     def _upstream_done(self, connection: UpstreamConnection) -> None:
         if self._instance is not None:
@@ -288,6 +302,7 @@ class AgentCall(Exchange):
             (headers.RUN_ADDRESS, f"/api/v1/runs/{run}"),
             (headers.CORRELATION_ID, self.correlation),
             (headers.REVISION, self._revision.route.name),
+            *(GUEST_LINES if self._guest else ()),
         ]
         keep_alive = self.request.keep_alive and self.complete
         content_type = ending.get("content_type", "application/json")
@@ -314,6 +329,7 @@ class Dispatched:
     """The server as a caller: it wants to know the status, nothing else; the answer is in the journal."""
 
     peer = "127.0.0.1"
+    secure = False
     full = False
 
     def __init__(self) -> None:

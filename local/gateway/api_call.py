@@ -7,7 +7,7 @@ from typing import Any
 
 from domain.clock import Clock
 from local.gateway.exchange import CLIENT_CLOSED, Caller, Exchange
-from local.gateway.heads import forwarded, request_head
+from local.gateway.heads import SECURE_LINE, forwarded, lines_of, request_head
 from local.gateway.metrics import Signals
 from local.gateway.requests import Request
 from local.gateway.settings import Limits
@@ -15,11 +15,16 @@ from local.gateway.upstream import Origin, UpstreamConnection
 from orchestrator_runtime.contract import headers
 from orchestrator_runtime.contract.errors import BadGateway, Unavailable
 
+UNAUTHENTICATED = 401
+SECURE = lines_of([SECURE_LINE])
 REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
 
 class ApiCall(Exchange):
-    """One call. It has no deadline of its own: live streams last as long as somebody reads them."""
+    """One call. It has no deadline of its own: live streams last as long as somebody reads them.
+
+    `refused(request, peer)` is called if the server does not know the credential.
+    """
 
     def __init__(
         self,
@@ -32,13 +37,15 @@ class ApiCall(Exchange):
         clock: Clock,
         signals: Signals,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        refused: Callable[[Request, str], None],
     ) -> None:
         super().__init__(request, caller, limits=limits, body_limit=limits.body_bytes, correlation=correlation)
         self._origin = origin
         self._clock = clock
         self._signals = signals
         self._spawn = spawn
-        self._peer = caller.peer
+        self._refused = refused
+        self._peer, self._secure = caller.peer, caller.secure
         self._settled = False
         self._repeated = False
         self._started_at = clock.monotonic()
@@ -63,11 +70,13 @@ class ApiCall(Exchange):
 
     def _head(self) -> bytes:
         host = self.request.first.get(b"host") or b"localhost"
-        added = f"{headers.CORRELATION_ID}: {self.correlation}\r\n".encode() + forwarded(self._peer, host)
+        added = f"{headers.CORRELATION_ID}: {self.correlation}\r\n".encode() + forwarded(
+            self._peer, host, secure=self._secure
+        )
         return request_head(self.request, self.request.target, added, upgrade=True)
 
     def _added_to_answer(self) -> bytes:
-        return f"{headers.CORRELATION_ID}: {self.correlation}\r\n".encode()
+        return f"{headers.CORRELATION_ID}: {self.correlation}\r\n".encode() + (SECURE if self._secure else b"")
 
     def _upstream_done(self, connection: UpstreamConnection) -> None:
         self._origin.give(connection)
@@ -92,6 +101,8 @@ class ApiCall(Exchange):
         if not self._settled:
             self._settled = True
             self._signals.answered(self.status, self._clock.monotonic() - self._started_at)
+            if self.status == UNAUTHENTICATED:
+                self._refused(self.request, self._peer)
 
     def expired(self) -> None:
         self.fail(_no_server())

@@ -7,12 +7,13 @@ import logging
 from collections import deque
 from typing import Protocol, cast
 
+from local.gateway.connections import Connections
 from local.gateway.exchange import Exchange
 from local.gateway.heads import CONTINUE, problem_answer
 from local.gateway.outbox import Outbox
 from local.gateway.requests import Request, RequestReader
 from local.gateway.settings import Limits
-from orchestrator_runtime.contract.errors import BadInput, Problem
+from orchestrator_runtime.contract.errors import BadInput, Problem, TooMany
 from orchestrator_runtime.contract.ids import uuid7
 
 logger = logging.getLogger("gateway.client")
@@ -30,8 +31,17 @@ class Front(Protocol):
 
     limits: Limits
     draining: bool
+    connections: Connections
 
     def now(self) -> float: ...
+
+    def limited_as(self, peer: str) -> str | None:
+        """What the limits count this address as; None if it has none."""
+        ...
+
+    def turned_away(self) -> bool:
+        """One connection too many came. Returns whether there is room to tell it so."""
+        ...
 
     def opened(self, client: ClientConnection) -> None: ...
 
@@ -43,12 +53,18 @@ class Front(Protocol):
 
 
 class ClientConnection(asyncio.Protocol):
-    """Speaks HTTP/1 with a caller. Requests that are pipelined wait in `_backlog`, and reading waits with them."""
+    """Speaks HTTP/1 with a caller. Requests that are pipelined wait in `_backlog`, and reading waits with them.
 
-    def __init__(self, front: Front) -> None:
+    `entered`: whether it was counted among the connections when it was accepted.
+    """
+
+    def __init__(self, front: Front, *, entered: bool = False) -> None:
         self.exchange: Exchange | None = None
         self.peer = "unknown"
+        self.limited_as: str | None = None
+        self.secure = False
         self.full = False
+        self.opened = False
         self._front = front
         self._transport: asyncio.Transport | None = None
         self._reader = RequestReader(self, limits=front.limits)
@@ -61,6 +77,11 @@ class ClientConnection(asyncio.Protocol):
         self._lingers_until: float | None = None
         self._active_at = front.now()
         self._head_since: float | None = None
+        self._entered = entered
+        self._full_since = 0.0
+        self._measured: Exchange | None = None  # whose body is measured, since when, and how much there was then
+        self._measured_at = 0.0
+        self._measured_bytes = 0
 
     # asyncio.Protocol
 
@@ -69,12 +90,35 @@ class ClientConnection(asyncio.Protocol):
         self._outbox = Outbox(self._transport)
         name = self._transport.get_extra_info("peername")
         self.peer = name[0] if isinstance(name, tuple) else "127.0.0.1"
+        self.limited_as = self._front.limited_as(self.peer)
+        self.secure = self._transport.get_extra_info("ssl_object") is not None
+        self.opened = True
         self._front.opened(self)
+        self._entered = self._entered or self._front.connections.enter(self.limited_as)
+        if not self._entered:
+            self._turn_away()
+        elif self._front.draining:  # its handshake began before
+            self.close()
+
+    def _turn_away(self) -> None:
+        if not self._front.turned_away():
+            self.cut()
+            return
+        self._broken(
+            TooMany(
+                "There are too many connections from this address",
+                code="too_many_connections",
+                hint="Close some, or send several requests over one.",
+                retry_after=1,
+            )
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         exchange, self.exchange = self.exchange, None
         self._front.closed(self)
+        if self._entered:
+            self._front.connections.leave(self.limited_as)
         if exchange is not None:
             exchange.caller_gone()
 
@@ -82,14 +126,17 @@ class ClientConnection(asyncio.Protocol):
         """A caller may close its sending half and still want the answer.
 
         While its call waits for an instance it has gone, as for Knative's activator: who leaves an overloaded queue
-        must not be worked for.
+        must not be worked for. TLS knows no closed half here: whoever says its end has gone.
         """
         self._eof = True
         exchange = self.exchange
-        return exchange is not None and exchange.complete and not self._tunnel and not exchange.queued
+        return (
+            not self.secure and exchange is not None and exchange.complete and not self._tunnel and not exchange.queued
+        )
 
     def pause_writing(self) -> None:
         self.full = True
+        self._full_since = self._front.now()
         if self.exchange is not None:
             self.exchange.caller_full()
 
@@ -165,7 +212,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, request: Request, problem: Problem) -> None:
         correlation = request.first.get(b"x-correlation-id", b"").decode("latin-1") or uuid7()
-        self._answer(request, problem_answer(problem, correlation=correlation, close=not self._reusable(request)))
+        close = not self._reusable(request)
+        self._answer(request, problem_answer(problem, correlation=correlation, close=close, secure=self.secure))
 
     def _answer(self, request: Request, data: bytes) -> None:
         """Answer at once. A body that is still to come is not waited for."""
@@ -181,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
     def _broken(self, problem: Problem) -> None:
         """What came is not HTTP: the connection ends with the answer to what came before."""
         if self.exchange is None:
-            self.write(problem_answer(problem, correlation=uuid7(), close=True))
+            self.write(problem_answer(problem, correlation=uuid7(), close=True, secure=self.secure))
             self._linger()
         elif not self.exchange.complete:
             self.exchange.fail(problem)
@@ -205,7 +253,7 @@ class ClientConnection(asyncio.Protocol):
             return
         problem = self._reader.problem
         if problem is not None and keep_alive and not self._backlog:
-            self.write(problem_answer(problem, correlation=uuid7(), close=True))
+            self.write(problem_answer(problem, correlation=uuid7(), close=True, secure=self.secure))
             self._linger()
             return
         if not keep_alive or self._front.draining or (self._eof and not self._backlog):
@@ -284,10 +332,11 @@ class ClientConnection(asyncio.Protocol):
         if transport is None:
             return
         self._outbox.flush()
-        if self._eof or not transport.can_write_eof():
+        if self._eof:
             transport.close()
             return
-        transport.write_eof()
+        if transport.can_write_eof():  # else TLS, which has no half to close: the answer says how long it is
+            transport.write_eof()
         self._flow_held = False
         self._after_upgrade = None
         self._update_reading()
@@ -296,13 +345,17 @@ class ClientConnection(asyncio.Protocol):
         """Called several times a second: end what took too long."""
         limits = self._front.limits
         exchange = self.exchange
+        if exchange is None:
+            self._measured = None
         if self._lingers_until is not None:
             if now > self._lingers_until:
                 self.cut()
+        elif self.full and now - self._full_since > limits.read_timeout:
+            self._abandon()
         elif exchange is not None:
             if now > exchange.deadline:
                 exchange.expired()
-            elif not exchange.complete and not self._flow_held and now - self._active_at > limits.body_timeout:
+            elif not exchange.complete and self._body_is_slow(exchange, now):
                 exchange.fail(SlowClient("The body did not come in time", code="slow_client"))
         elif self._head_since is not None:
             if now - self._head_since > limits.head_timeout:
@@ -312,6 +365,26 @@ class ClientConnection(asyncio.Protocol):
                 self.cut()  # it has had its time to read the end of its answer
             else:
                 self.close()
+
+    def _body_is_slow(self, exchange: Exchange, now: float) -> bool:
+        """Whether nothing came for a while, or so little that it would go on for ever."""
+        limits = self._front.limits
+        if self._flow_held:  # it is not read
+            self._measured = None
+            return False
+        if now - self._active_at > limits.body_timeout:
+            return True
+        if self._measured is exchange and now - self._measured_at <= limits.body_timeout:
+            return False
+        came = exchange.received - self._measured_bytes
+        slow = self._measured is exchange and came < limits.body_rate * limits.body_timeout
+        self._measured, self._measured_at, self._measured_bytes = exchange, now, exchange.received
+        return slow
+
+    def _abandon(self) -> None:
+        """The caller does not read its answer: it has gone, as if it had broken the connection."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def close(self) -> None:
         """Close the connection if nothing is in progress on it."""

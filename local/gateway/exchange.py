@@ -23,6 +23,8 @@ class Caller(Protocol):
     """Who asked, and gets the answer: a connection, or the server (`run.dispatch`)."""
 
     peer: str
+    secure: bool
+    """Whether it came by TLS."""
     full: bool
     """Whether it does not read what was written to it: whoever answers it then waits."""
 
@@ -61,7 +63,7 @@ class Exchange:
         self.upstream: UpstreamConnection | None = None
         self._limits = limits
         self._body_limit = body_limit
-        self._received = 0
+        self.received = 0  # bytes of the request's body
         self._pieces: list[bytes] | None = []  # the body as it is sent upstream; None once it is too large to keep
         self._pieces_size = 0
         self._deaf = False  # the upstream is not read
@@ -108,8 +110,8 @@ class Exchange:
         if self._tunnel:
             self._forward(data)
             return
-        self._received += len(data)
-        if self._received > self._body_limit:
+        self.received += len(data)
+        if self.received > self._body_limit:
             self.fail(self._too_large())
             return
         self._forward(chunk(data) if self.request.chunked else data)
@@ -245,7 +247,7 @@ class Exchange:
             return
         self.status = problem.status
         keep_alive = self.request.keep_alive and self.complete
-        data = problem_answer(problem, correlation=self.correlation, close=not keep_alive)
+        data = problem_answer(problem, correlation=self.correlation, close=not keep_alive, secure=caller.secure)
         if self.request.method == b"HEAD":
             data = data[: data.index(b"\r\n\r\n") + 4]
         caller.write(data)

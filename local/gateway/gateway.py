@@ -9,22 +9,26 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from domain.clock import Clock
+from local.gateway.addresses import limited_as
 from local.gateway.agent_call import AgentCall, Dispatched, Identity, Surroundings
 from local.gateway.api_call import ApiCall
 from local.gateway.body_budget import BodyBudget
 from local.gateway.client import ClientConnection
+from local.gateway.connections import Connections
 from local.gateway.exchange import Exchange
-from local.gateway.heads import answer
+from local.gateway.heads import OWN_LINES, SECURE_LINE, answer
 from local.gateway.links import Link
 from local.gateway.metrics import Page, Signals
+from local.gateway.rates import Rates
 from local.gateway.requests import Request
 from local.gateway.revisions import Engine, ServedRevision
 from local.gateway.routes import AGENT_PATH, RevisionKey, RevisionRoute, Route, Table, authorise, parse_table
 from local.gateway.settings import Settings
+from local.gateway.sign_ins import SignIns, presented
 from local.gateway.submit_call import SubmitCall, asks_for_async
 from local.gateway.upstream import Origin
 from orchestrator_runtime.contract import headers
-from orchestrator_runtime.contract.errors import NotFound, Problem, Unavailable
+from orchestrator_runtime.contract.errors import NotFound, Problem, Unauthenticated, Unavailable
 from orchestrator_runtime.contract.ids import uuid7
 from orchestrator_runtime.contract.wire import Message, Peer
 
@@ -43,6 +47,8 @@ class Gateway:
         self.draining = False
         self.table = Table()
         self.clients: set[ClientConnection] = set()
+        self.connections = Connections(each=self.limits.address_connections, at_most=self.limits.connections)
+        self.failed_handshakes = 0
         self.revisions: dict[RevisionKey, ServedRevision] = {}
         self.on_instance_exited: Callable[[str], None] = lambda instance: None
         self.more_metrics: Callable[[Page], None] = lambda page: None
@@ -52,6 +58,9 @@ class Gateway:
         self._api = Origin(str(settings.api_socket))
         self._api_signals = Signals()
         self._refused = Signals()
+        self._turned_away = 0
+        self._rates = Rates(self.limits)
+        self._sign_ins = SignIns(at_once=self.limits.wrong_tokens, pause=self.limits.wrong_token_pause)
         self._unknown: dict[str, Mapping[str, Any]] = {}  # instances whose revision was not pushed yet
         self._tasks: set[asyncio.Task[None]] = set()
         self._routed = asyncio.Event()
@@ -96,6 +105,13 @@ class Gateway:
     def now(self) -> float:
         return self._clock.monotonic()
 
+    def limited_as(self, peer: str) -> str | None:
+        return limited_as(peer, self.limits.exempt)
+
+    def turned_away(self) -> bool:
+        self._turned_away += 1
+        return len(self.clients) < self.limits.connections
+
     def opened(self, client: ClientConnection) -> None:
         self.clients.add(client)
 
@@ -119,6 +135,9 @@ class Gateway:
             raise
 
     def _begin(self, client: ClientConnection, request: Request) -> Exchange | bytes:
+        if client.limited_as is not None:
+            credential = self.table.credential(request.first.get(b"authorization"))
+            self._rates.check(client.limited_as, credential, self.now())
         host = request.first.get(b"host", b"")
         if b".localhost" in host:
             named = self.table.by_host(host)
@@ -129,6 +148,7 @@ class Gateway:
         if path.startswith(b"/agents/"):
             return self._agent_by_path(client, request)
         if path.startswith(b"/api/v1/") or path == b"/api/v1":
+            self._throttle(client.peer, request)
             call = ApiCall(
                 request,
                 client,
@@ -138,12 +158,14 @@ class Gateway:
                 clock=self._clock,
                 signals=self._api_signals,
                 spawn=self.spawn,
+                refused=self._wrong_token,
             )
             client.exchange = call
             call.start()
             return call
         if path == b"/healthz":
-            return answer(200, b'{"status":"ok"}', content_type="application/json")
+            fields = (*OWN_LINES, SECURE_LINE) if client.secure else OWN_LINES
+            return answer(200, b'{"status":"ok"}', content_type="application/json", fields=fields)
         raise NotFound("Nothing is here", code="not_found", hint="The API is at /api/v1, agents are at /agents/NAME.")
 
     def _agent_by_path(self, client: ClientConnection, request: Request) -> Exchange:
@@ -173,9 +195,15 @@ class Gateway:
         if not self._routed.is_set():
             raise Unavailable("The platform is just starting", code="starting", hint="Try again in a moment.")
         credential = self.table.credential(request.first.get(b"authorization"))
+        by_path = route is None
         if route is None:
             route = self.table.by_path(agent, credential)
-        route = authorise(route, credential, agent=agent)
+        try:
+            route = authorise(route, credential, agent=agent)
+        except Unauthenticated:
+            self._throttle(client.peer, request)
+            self._wrong_token(request, client.peer)
+            raise
         picked = route.pick(tag, self._random())
         run = uuid7()
         identity = Identity(
@@ -204,10 +232,24 @@ class Gateway:
                 target=target,
                 body_limit=route.payload_limit,
                 withhold_credential=credential is not None,
+                guest=by_path,
             )
         client.exchange = call
         call.start()
         return call
+
+    def _throttle(self, peer: str, request: Request) -> None:
+        """Raises `TooMany` for one more token that is not known here, after many wrong ones."""
+        if self._sign_ins.quiet:
+            return
+        token = presented(request.first.get(b"authorization"))
+        if token is not None and self.table.credential(b"Bearer " + token) is None:
+            self._sign_ins.check(peer, token, self.now())
+
+    def _wrong_token(self, request: Request, peer: str) -> None:
+        token = presented(request.first.get(b"authorization"))
+        if token is not None:
+            self._sign_ins.failed(peer, token, self.now())
 
     # background work
 
@@ -230,6 +272,9 @@ class Gateway:
 
     def measure(self) -> None:
         """Every second."""
+        now = self.now()
+        self._rates.forget(now)
+        self._sign_ins.forget(now)
         for revision in self.revisions.values():
             revision.measure()
 
@@ -414,6 +459,18 @@ class Gateway:
         page.signals("orchestrator_gateway_refused", "the gateway itself, with a problem", [({}, self._refused)])
         page.family(
             "orchestrator_gateway_connections", "gauge", "Open connections of callers.", [({}, len(self.clients))]
+        )
+        page.family(
+            "orchestrator_gateway_turned_away_total",
+            "counter",
+            "Connections beyond what there may be, of one address or of all.",
+            [({}, self._turned_away)],
+        )
+        page.family(
+            "orchestrator_gateway_failed_handshakes_total",
+            "counter",
+            "Connections that ended before TLS was agreed on.",
+            [({}, self.failed_handshakes)],
         )
         page.family("orchestrator_gateway_in_flight", "gauge", "Calls in progress.", [({}, self.open_calls)])
         revisions = [(_labels(revision), revision) for revision in self.revisions.values()]

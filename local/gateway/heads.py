@@ -17,6 +17,27 @@ Fields = list[tuple[bytes, bytes]]
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus if status >= 200
 }
+OWN_LINES = (
+    ("cache-control", "no-store"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("x-content-type-options", "nosniff"),
+)
+"""Of answers that we make ourselves: nothing in them is a page."""
+SECURE_LINE = ("strict-transport-security", "max-age=31536000")
+"""Of our own and the API's answers by TLS: for a year, browsers come by TLS only."""
+GUEST_LINES = (
+    ("content-security-policy", "sandbox allow-downloads allow-forms allow-modals allow-popups allow-scripts"),
+    ("x-content-type-options", "nosniff"),
+)
+"""Of what agents answer below /agents/, where the API is the same origin: a page of theirs is given one of its own, so
+that its scripts see nothing of the API's documentation, and cannot call the API as whoever looks at it."""
+
+
+def lines_of(fields: Iterable[tuple[str, str]]) -> bytes:
+    """Fields that we chose ourselves as lines of a head."""
+    return "".join(f"{name}: {value}\r\n" for name, value in fields).encode()
+
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHUNKS_END = b"0\r\n\r\n"
 
@@ -72,14 +93,17 @@ def request_head(
     return b"".join(parts)
 
 
-def forwarded(peer: str, host: bytes) -> bytes:
+def forwarded(peer: str, host: bytes, *, secure: bool) -> bytes:
     """Who called us and for which host. What the caller claimed about that is not passed on."""
     address = f'"[{peer}]"' if ":" in peer else peer
     safe = host.replace(b"\\", b"").replace(b'"', b"")
-    return b'x-forwarded-for: %b\r\nx-forwarded-proto: http\r\nforwarded: for=%b;host="%b";proto=http\r\n' % (
+    proto = b"https" if secure else b"http"
+    return b'x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nforwarded: for=%b;host="%b";proto=%b\r\n' % (
         peer.encode(),
+        proto,
         address.encode(),
         safe,
+        proto,
     )
 
 
@@ -139,11 +163,15 @@ def one_line(value: str) -> str:
     return value.replace("\r", " ").replace("\n", " ").replace("\0", " ")
 
 
-def problem_answer(problem: Problem, *, correlation: str, close: bool = False, phrase: str = "") -> bytes:
-    """A problem document (RFC 9457). What can be tried again says when."""
-    fields = [(headers.CORRELATION_ID, correlation)]
-    if problem.status == 503:
-        fields.append(("retry-after", "1"))
+def problem_answer(
+    problem: Problem, *, correlation: str, close: bool = False, phrase: str = "", secure: bool = False
+) -> bytes:
+    """A problem document (RFC 9457). What can be tried again says when. `secure`: by TLS."""
+    fields = [(headers.CORRELATION_ID, correlation), *OWN_LINES]
+    if secure:
+        fields.append(SECURE_LINE)
+    if problem.status in {429, 503}:
+        fields.append(("retry-after", str(problem.extra.get("retry_after", 1))))
     if problem.status == 401:
         fields.append(("www-authenticate", 'Bearer realm="orchestrator"'))
     body = json.dumps(problem.document(), ensure_ascii=False).encode()

@@ -7,13 +7,16 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable
+from typing import Protocol
 
 from local.autoscaler import SECONDS_BETWEEN_DECISIONS
 from local.gateway.client import ClientConnection
 from local.gateway.gateway import Gateway
 from local.gateway.liveness import PROBE_EVERY
 from local.gateway.settings import Settings
+from local.gateway.tls_listener import TlsListener
 
 logger = logging.getLogger("gateway.process")
 
@@ -33,8 +36,20 @@ async def every(seconds: float, work: Callable[[], None]) -> None:
             logger.exception("A periodic task failed")
 
 
-async def serve(gateway: Gateway, settings: Settings, listening: socket.socket) -> None:
-    """Run until SIGTERM or SIGINT, then drain."""
+class Listener(Protocol):
+    """What takes connections."""
+
+    def close(self) -> None: ...
+
+
+async def serve(
+    gateway: Gateway,
+    settings: Settings,
+    listening: socket.socket,
+    *,
+    tls: Callable[[], ssl.SSLContext] | None = None,
+) -> None:
+    """Run until SIGTERM or SIGINT, then drain. `tls()` gives the context for the next connection."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,14 +67,18 @@ async def serve(gateway: Gateway, settings: Settings, listening: socket.socket) 
         async with asyncio.timeout(ROUTES_WAIT):
             await gateway.supervisor.ready()
             await gateway.routed()
-    server = await loop.create_server(lambda: ClientConnection(gateway), sock=listening, backlog=BACKLOG)
+    server: Listener
+    if tls is None:
+        server = await loop.create_server(lambda: ClientConnection(gateway), sock=listening, backlog=BACKLOG)
+    else:
+        server = TlsListener(gateway, listening, context=tls)
     logger.info("Serving")
     await stopping.wait()
     await _drain(gateway, server, settings)
     await gateway.stop()
 
 
-async def _drain(gateway: Gateway, server: asyncio.AbstractServer, settings: Settings) -> None:
+async def _drain(gateway: Gateway, server: Listener, settings: Settings) -> None:
     """Take no new connections, and give open calls their time."""
     gateway.draining = True
     server.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domain.home import Home
+from local.gateway.addresses import Network, read_networks
 
 MEBIBYTE = 1024 * 1024
 
@@ -23,6 +24,16 @@ class Limits:
     head_timeout: float = 15.0  # from the first byte of a request to the end of its head
     idle_timeout: float = 75.0  # between two requests of a connection
     body_timeout: float = 60.0  # without a byte of a body that is not complete
+    body_rate: float = 100.0  # bytes a second that a body brings at least, over each `body_timeout`
+    read_timeout: float = 60.0  # for a caller to read enough of its answer that more can be sent
+    connections: int = 20_000  # all together; a call takes two descriptors of 65,536
+    address_connections: int = 512  # of one address; 0: no limit, as in the rates below
+    address_rate: float = 200.0  # requests a second
+    credential_rate: float = 1000.0
+    organization_rate: float = 4000.0
+    exempt: tuple[Network, ...] = read_networks("127.0.0.0/8 ::1")  # from the four limits above
+    wrong_tokens: int = 10  # of one address, or with one beginning, that cost nothing
+    wrong_token_pause: float = 10.0  # until the next one after them
     queue_depth: int = 10_000  # waiting calls per revision, as Knative's activator
     probe_timeout: float = 5.0  # for an idle instance to say that it lives
     high_water: int = 256 * 1024  # bytes held for an end that does not read, before the other one is paused
@@ -58,4 +69,21 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         log_level=environ.get("ORCHESTRATOR_LOG_LEVEL") or "INFO",
         zero_grace=float(environ.get("ORCHESTRATOR_SCALING_ZERO_GRACE") or 30.0),
         drain=float(environ.get("ORCHESTRATOR_GATEWAY_DRAIN") or 30.0),
+        limits=_limits(environ),
+    )
+
+
+def _limits(environ: Mapping[str, str]) -> Limits:
+    usual = Limits()
+
+    def rate(name: str) -> float:
+        return float(environ.get(f"ORCHESTRATOR_LIMITS_{name.upper()}") or getattr(usual, name))
+
+    exempt = environ.get("ORCHESTRATOR_LIMITS_EXEMPT")
+    return Limits(
+        address_connections=int(rate("address_connections")),
+        address_rate=rate("address_rate"),
+        credential_rate=rate("credential_rate"),
+        organization_rate=rate("organization_rate"),
+        exempt=read_networks(exempt) if exempt else usual.exempt,
     )

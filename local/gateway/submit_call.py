@@ -102,7 +102,8 @@ class SubmitCall(Exchange):
         raise NotImplementedError  # nothing is forwarded: `request_body` collects
 
     def request_body(self, data: bytes) -> None:
-        if len(self._body) + len(data) > self._body_limit:
+        self.received += len(data)
+        if self.received > self._body_limit:
             self.fail(self._too_large())
             return
         try:

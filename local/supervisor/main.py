@@ -21,6 +21,7 @@ import domain.logging
 from domain.clock import Clock, SystemClock
 from domain.home import Home
 from local.environments.indexes import operator_hosts
+from local.gateway.tls import Certificate, address_of, serving
 from local.sandbox.supervise import prepare_supervisor
 from local.supervisor.children import Child, ChildSpec
 from local.supervisor.control import Control
@@ -45,9 +46,21 @@ OPEN_FILES = 65536  # a call in progress takes two of the gateway's; most system
 class Supervisor:
     """One running installation. `ready` (a descriptor) gets the address as a line once server and gateway serve."""
 
-    def __init__(self, home: Home, *, port: int, ready: int | None, environ: Mapping[str, str], clock: Clock) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        host: str,
+        port: int,
+        certificate: Certificate | None,
+        ready: int | None,
+        environ: Mapping[str, str],
+        clock: Clock,
+    ) -> None:
         self._home = home
+        self._host = host
         self._port = port
+        self._certificate = certificate
         self._ready = ready
         self._environ = environ
         self._clock = clock
@@ -62,8 +75,8 @@ class Supervisor:
         home.instance_sockets.mkdir(mode=0o700, exist_ok=True)
         for left_over in home.instance_sockets.iterdir():
             left_over.unlink()
-        gateway_listening = listen_tcp(HOST, self._port)
-        address = f"http://{HOST}:{gateway_listening.getsockname()[1]}"
+        gateway_listening = listen_tcp(self._host, self._port)
+        address = address_of(self._certificate, host=self._host, port=gateway_listening.getsockname()[1])
         api, control_listening, journal, supervising = (
             listen_unix(home.api_socket),
             listen_unix(home.control_socket),
@@ -195,7 +208,12 @@ def allow_open_files() -> None:
 
 
 async def serve(home: Home, *, port: int, ready: int | None) -> None:
-    supervisor = Supervisor(home, port=port, ready=ready, environ=os.environ, clock=SystemClock())
+    clock = SystemClock()
+    host = os.environ.get("ORCHESTRATOR_HOST") or HOST
+    certificate = serving(os.environ, host=host, now=clock.now())
+    supervisor = Supervisor(
+        home, host=host, port=port, certificate=certificate, ready=ready, environ=os.environ, clock=clock
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop)
@@ -205,7 +223,7 @@ async def serve(home: Home, *, port: int, ready: int | None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.supervisor", description=__doc__)
     parser.add_argument("--home", type=Path, help="data folder (ORCHESTRATOR_HOME)")
-    parser.add_argument("--port", type=int, default=PORT, help=f"port on {HOST}; the next free one if it is taken")
+    parser.add_argument("--port", type=int, default=PORT, help="the next free one is used if it is taken")
     parser.add_argument("--ready-fd", type=int, help="gets the address as a line when everything serves")
     arguments = parser.parse_args()
     home = Home(arguments.home.absolute()) if arguments.home else Home.from_environment(os.environ)

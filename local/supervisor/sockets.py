@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 
 from orchestrator_runtime.contract.errors import Conflict
@@ -14,15 +15,16 @@ LAST_PORT = 65535
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
-    """Listen on `port`, or on the next free one after it. Port 0 takes any.
+    """Listen on `port` of the address `host`, or on the next free one after it. Port 0 takes any.
 
     Raises `Conflict` (`port_in_use`) if none of the next `PORTS_TRIED` ports is free.
     """
+    family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
     last = min(port + PORTS_TRIED - 1, LAST_PORT)
     for candidate in range(port, last + 1):
         if candidate in NEVER:
             continue
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, candidate))

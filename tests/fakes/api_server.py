@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import re
+import ssl
 import tarfile
 import tempfile
 import threading
@@ -341,14 +342,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def api_server() -> Iterator[FakePlatform]:
+def api_server(*, tls: ssl.SSLContext | None = None) -> Iterator[FakePlatform]:
     """Serve until the end of the block."""
     platform = FakePlatform()
     handler = type("Handler", (_Handler,), {"platform": platform})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls is not None:  # a handshake that fails is its own thread's failure
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        platform.url = f"http://127.0.0.1:{server.server_address[1]}"
+        platform.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
         try:
             yield platform
         finally:

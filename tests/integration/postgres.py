@@ -14,6 +14,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from local.gateway.tls import Files
+
 INSTALLED = Path("/usr/lib/postgresql")
 SETTINGS = ("fsync=off", "synchronous_commit=off", "unix_socket_directories=", "listen_addresses=127.0.0.1")
 
@@ -39,9 +41,17 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _own(source: Path, target: Path) -> None:
+    """A copy that the server may read and nobody else, which it insists on for keys."""
+    shutil.copyfile(source, target)
+    target.chmod(0o600)
+    if os.geteuid() == 0:
+        shutil.chown(target, "postgres", "postgres")
+
+
 @contextmanager
-def postgres_server() -> Iterator[str]:
-    """A running server; gives the URL of its maintenance database."""
+def postgres_server(*, tls: Files | None = None) -> Iterator[str]:
+    """A running server; gives the URL of its maintenance database. With `tls` it may be connected to encrypted."""
     programs = _programs()
     folder = Path(tempfile.mkdtemp(prefix="orchestrator-postgres-"))
     try:
@@ -49,7 +59,12 @@ def postgres_server() -> Iterator[str]:
             shutil.chown(folder, "postgres", "postgres")
         data, port = folder / "data", _free_port()
         _run(f"{programs}/initdb", "-D", str(data), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync")
-        options = " ".join(f"-c {setting}" for setting in (*SETTINGS, f"port={port}"))
+        settings = [*SETTINGS, f"port={port}"]
+        if tls is not None:
+            settings += ["ssl=on", f"ssl_cert_file={folder}/server.pem", f"ssl_key_file={folder}/server.key"]
+            _own(tls.certificate, folder / "server.pem")
+            _own(tls.key, folder / "server.key")
+        options = " ".join(f"-c {setting}" for setting in settings)
         control = f"{programs}/pg_ctl"
         _run(control, "start", "-w", "-D", str(data), "-l", str(folder / "log"), "-o", options)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from control_api.cli import process
 from control_api.cli.main import run
 from control_api.store import reachable
 from domain.home import Home
+from tests.fakes.certificates import Authority
 
 FAKE = (sys.executable, "-m", "tests.fakes.supervisor_program")
 Cli = Callable[..., tuple[int, str, str]]
@@ -134,3 +136,19 @@ def test_a_database_in_use_is_not_replaced(cli: Cli, tmp_path: Path) -> None:
     code, _, said = cli("restore", str(tmp_path / "any.db"), "--yes")
     assert code == 1
     assert "(still_running)" in said
+
+
+def test_a_certificate_that_has_expired_is_refused_before_anything_starts(cli: Cli, home: Home, tmp_path: Path) -> None:
+    files = Authority.create(tmp_path).issue(
+        "127.0.0.1", start=datetime(2020, 1, 1, tzinfo=UTC), end=datetime(2021, 1, 1, tzinfo=UTC)
+    )
+    code, _, said = cli("up", "--tls-certificate", str(files.certificate), "--tls-key", str(files.key))
+    assert (code, process.running_pid(home)) == (1, None)
+    assert "ORCHESTRATOR_TLS_CERTIFICATE: it has expired on 2021-01-01" in said
+    assert "(tls_invalid)" in said
+
+
+def test_an_address_that_others_reach_needs_a_certificate(cli: Cli, home: Home) -> None:
+    code, _, said = cli("up", "--host", "192.0.2.1")
+    assert (code, process.running_pid(home)) == (1, None)
+    assert "(tls_required)" in said

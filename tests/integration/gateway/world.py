@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import socket
+import ssl
 import struct
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +17,9 @@ from typing import Any
 
 from local.gateway.client import ClientConnection
 from local.gateway.gateway import Gateway
+from local.gateway.process import Listener
 from local.gateway.settings import Limits, Settings
+from local.gateway.tls_listener import TlsListener
 from tests.fakes.control_server import TOKEN, FakeServer, create_route
 from tests.fakes.instance_server import FakeInstance
 from tests.fakes.manual_clock import ManualClock
@@ -120,8 +123,10 @@ class World:
     port: int
     calls: list[Call] = field(default_factory=list)
 
-    async def connect(self) -> Call:
-        call = Call(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def connect(self, *, source: str | None = None, **tls: Any) -> Call:
+        """A new connection, from the address `source`; `tls` is what `open_connection` takes for it."""
+        local = None if source is None else (source, 0)
+        call = Call(*await asyncio.open_connection("127.0.0.1", self.port, local_addr=local, **tls))
         self.calls.append(call)
         return call
 
@@ -164,7 +169,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def create_world(*, limits: Limits | None = None, **route: Any) -> AsyncIterator[World]:
+async def create_world(
+    *, limits: Limits | None = None, tls: Callable[[], ssl.SSLContext] | None = None, **route: Any
+) -> AsyncIterator[World]:
     """A gateway that has got its routes: one agent, `echo`, unless `route` changes it."""
     with tempfile.TemporaryDirectory(prefix="gw") as name:
         folder = Path(name)
@@ -189,8 +196,14 @@ async def create_world(*, limits: Limits | None = None, **route: Any) -> AsyncIt
         loop = asyncio.get_running_loop()
         opened = socket.create_server(("127.0.0.1", 0))
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)  # so that a slow reader is soon noticed
-        listening = await loop.create_server(lambda: ClientConnection(gateway), sock=opened)
-        world = World(gateway, clock, server, supervisor, folder, listening.sockets[0].getsockname()[1])
+        port = opened.getsockname()[1]
+        listening: Listener
+        if tls is None:
+            listening = await loop.create_server(lambda: ClientConnection(gateway), sock=opened)
+        else:
+            opened.setblocking(False)
+            listening = TlsListener(gateway, opened, context=tls)
+        world = World(gateway, clock, server, supervisor, folder, port)
         try:
             yield world
         finally:

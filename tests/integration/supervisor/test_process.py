@@ -12,14 +12,16 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from domain.home import Home
+from local.gateway.tls import CERTIFICATE, KEY
 from local.sandbox.watchdog import process_tree
+from tests.fakes.certificates import Authority
 
 CHECKOUT = Path(__file__).parents[3]
 PATIENCE = 30.0  # seconds until a test that hangs fails
@@ -58,13 +60,15 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def launch(folder: Path, *, port: int = 0) -> tuple[subprocess.Popen[str], int]:
+def launch(
+    folder: Path, *, port: int = 0, environ: Mapping[str, str] | None = None
+) -> tuple[subprocess.Popen[str], int]:
     """A supervisor, and the descriptor on which it says that it serves."""
     reading, writing = os.pipe()
     argv = ["--home", str(folder / "home"), "--port", str(port), "--ready-fd", str(writing)]
     process = subprocess.Popen(
         [sys.executable, "-m", "local.supervisor", *argv],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(folder / "stand-in"), str(CHECKOUT)))},
+        env={**os.environ, **(environ or {}), "PYTHONPATH": os.pathsep.join((str(folder / "stand-in"), str(CHECKOUT)))},
         cwd="/",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -76,8 +80,8 @@ def launch(folder: Path, *, port: int = 0) -> tuple[subprocess.Popen[str], int]:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, port: int = 0) -> Iterator[Running]:
-    process, ready = launch(folder, port=port)
+def running(folder: Path, *, port: int = 0, environ: Mapping[str, str] | None = None) -> Iterator[Running]:
+    process, ready = launch(folder, port=port, environ=environ)
     try:
         with os.fdopen(ready) as line:
             address = line.readline().strip()
@@ -205,3 +209,35 @@ def _alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+def test_it_serves_by_tls_under_a_name_of_its_certificate(folder: Path) -> None:
+    authority = Authority.create(folder)
+    files = authority.issue("localhost")
+    environ = {CERTIFICATE: str(files.certificate), KEY: str(files.key)}
+    with running(folder, environ=environ) as platform:
+        assert platform.address.startswith("https://localhost:")
+        with urllib.request.urlopen(f"{platform.address}/healthz", context=authority.trusting()) as answer:
+            assert answer.status == 200
+            assert answer.headers["strict-transport-security"]
+        gateway = platform.child("local.gateway")
+        assert gateway is not None
+        os.kill(gateway, signal.SIGKILL)
+        with urllib.request.urlopen(f"{platform.address}/healthz", context=authority.trusting()) as answer:
+            assert answer.status == 200
+
+
+def test_a_certificate_that_is_wrong_ends_the_start_with_the_reason(folder: Path) -> None:
+    authority = Authority.create(folder)
+    one, other = authority.issue("localhost"), authority.issue("localhost", file="other")
+    process, ready = launch(folder, environ={CERTIFICATE: str(one.certificate), KEY: str(other.key)})
+    os.close(ready)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert f"{KEY}: the key in {other.key} does not belong to the certificate" in said
+
+
+def test_another_address_of_the_loopback_may_be_served(folder: Path) -> None:
+    with running(folder, environ={"ORCHESTRATOR_HOST": "127.0.0.2"}) as platform:
+        assert platform.address.startswith("http://127.0.0.2:")
+        assert platform.healthy()
