@@ -48,7 +48,7 @@ PAGE = f"""\
 """
 START = """\
 SwaggerUIBundle({
-  url: "openapi.json",
+  url: new URL("openapi.json", location.origin + location.pathname).href,
   dom_id: "#swagger-ui",
   layout: "BaseLayout",
   deepLinking: true,
@@ -60,10 +60,10 @@ SwaggerUIBundle({
 });
 """
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Scripts from here alone, none within the page. Swagger UI sets styles of its own and shows images from its data."""
+"""Scripts and styles from here alone, none within the page; Swagger UI's style sheet holds images as data."""
 PROBLEM_SCHEMA = {
     "type": "object",
     "description": "A problem document (RFC 9457).",

@@ -418,3 +418,27 @@ async def test_warm_calls_need_no_server() -> None:
         await world.server.start()
         await within(world.server.greeted.get())
         assert json.loads((await world.call("/agents/echo")).body)["target"] == "/"
+
+
+async def test_a_page_of_an_agent_at_the_api_s_origin_is_given_one_of_its_own() -> None:
+    async with create_world() as world:
+        by_path = await world.call("/agents/echo")
+        assert by_path.headers["content-security-policy"].startswith("sandbox ")
+        assert "allow-same-origin" not in by_path.headers["content-security-policy"]
+        assert by_path.headers["x-content-type-options"] == "nosniff"
+        by_host = await world.call("/", host="echo.acme.localhost")
+        assert not {"content-security-policy", "x-content-type-options"} & by_host.headers.keys()
+        call = await world.send(request("/agents/echo/die"))
+        ending = {"status": 200, "content_type": "text/html"}
+        world.server.results.put_nowait(Message({"found": True, "state": "succeeded", "ending": ending}, b"recorded"))
+        assert (await call.answer()).headers["content-security-policy"].startswith("sandbox ")
+
+
+async def test_answers_of_the_gateway_itself_are_no_pages() -> None:
+    async with create_world() as world:
+        for path in ("/healthz", "/nothing", "/agents/missing"):
+            headers = (await world.call(path, method="GET", token=None)).headers
+            assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["cache-control"] == "no-store"
+            assert "strict-transport-security" not in headers

@@ -60,7 +60,7 @@ async def test_every_answer_is_data_for_nobody_else(path: str, authorization: st
 async def test_the_documentation_s_page_loads_scripts_of_this_origin_and_has_none_of_its_own() -> None:
     async with client() as opened:
         page = await opened.get("/api/v1/docs")
-        assert policy(page)["script-src"] == policy(page)["connect-src"] == "'self'"
+        assert policy(page)["script-src"] == policy(page)["style-src"] == policy(page)["connect-src"] == "'self'"
         assert not re.search(r"<script(?! src=)|\son\w+=|javascript:|//", page.text.replace("<!doctype", ""))
         loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
         assert len(loaded) == 4
