@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 from local.gateway.requests import Request
@@ -93,16 +94,16 @@ def request_head(
     return b"".join(parts)
 
 
+@lru_cache(maxsize=1024)
 def forwarded(peer: str, host: bytes, *, secure: bool) -> bytes:
     """Who called us and for which host. What the caller claimed about that is not passed on."""
     address = f'"[{peer}]"' if ":" in peer else peer
-    safe = host.replace(b"\\", b"").replace(b'"', b"")
     proto = b"https" if secure else b"http"
     return b'x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nforwarded: for=%b;host="%b";proto=%b\r\n' % (
         peer.encode(),
         proto,
         address.encode(),
-        safe,
+        host,  # no quotation mark or backslash is let in (`requests.HOST`)
         proto,
     )
 

@@ -7,6 +7,7 @@ is forwarded is written anew from a `Request` (`heads.py`): no byte of a head is
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Protocol
 
 import httptools
@@ -20,6 +21,7 @@ METHODS = frozenset(
 )
 LABEL = rb"[A-Za-z0-9_~!$&'()*+;=%-]+"
 HOST = re.compile(rb"(?:%b(?:\.%b)*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?" % (LABEL, LABEL))
+HOST_BYTES = 300  # a name has 253 at most
 ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})?")
 CHUNKS_OVERHEAD = 16  # bytes of a chunked body that carry nothing, for each byte that does: chunks of one byte have six
 VERSIONS = {"1.0": False, "1.1": True}  # -> whether chunks and 100-continue exist
@@ -225,7 +227,7 @@ def _set_target(request: Request, target: bytes) -> None:
     host = request.first.get(b"host")
     if host is None and request.modern:
         raise _refuse("The Host header field is missing")
-    if host is not None and HOST.fullmatch(host) is None:
+    if host is not None and (len(host) > HOST_BYTES or not _is_host(host)):
         raise _refuse("The Host header field is malformed")
     if target == b"*" and request.method == b"OPTIONS":
         target = b"/"
@@ -241,6 +243,12 @@ def _set_target(request: Request, target: bytes) -> None:
     request.path, _, request.query = target.partition(b"?")
     if b"%" in request.path or b"/." in request.path:
         _refuse_path(request.path)
+
+
+@lru_cache(maxsize=256)
+def _is_host(host: bytes) -> bool:
+    """Nearly every request names a host that was just named."""
+    return HOST.fullmatch(host) is not None
 
 
 def _refuse_path(path: bytes) -> None:

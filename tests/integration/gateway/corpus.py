@@ -184,6 +184,8 @@ AUTHORITIES = [
     Case("a Host with a fragment", get(b"/agents/echo", b"host: x#y\r\n")),
     Case("a Host with a backslash", get(b"/agents/echo", b"host: x\\y\r\n")),
     Case("a Host with a NUL", get(b"/agents/echo", b"host: x\0y\r\n")),
+    Case("a Host that is longer than a name", get(b"/agents/echo", b"host: " + b"x" * 400 + b"\r\n")),
+    Case("a Host with a quotation mark", get(b"/agents/echo", b'host: x"y\r\n')),
     Case("a Host with two dots", get(b"/agents/echo", b"host: x..y\r\n")),
     Case("a Host with a port that is none", get(b"/agents/echo", b"host: x:port\r\n")),
     Case("a Host with two ports", get(b"/agents/echo", b"host: x:1:2\r\n")),
