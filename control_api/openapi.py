@@ -25,6 +25,7 @@ NO_CREDENTIAL: Documented = (401, "unauthenticated", "This needs a credential")
 NOT_ALLOWED: Documented = (403, "permission_missing", "This credential lacks the permission agents:read")
 INVALID: Documented = (422, "invalid_request", "The request does not fit its schema: limit")
 BODY_TOO_LARGE: Documented = (413, "body_too_large", "The body is too large")
+RATE_LIMITED: Documented = (429, "rate_limited", "This credential may send 1000 requests a second")
 INTERNAL: Documented = (500, "internal", "Something unexpected went wrong in the server")
 
 ASSETS = {
@@ -83,7 +84,7 @@ PROBLEM_SCHEMA = {
 def errors(*documented: Documented) -> dict[int | str, dict[str, Any]]:
     """`responses=` of an endpoint: the given errors, and those that every operation may answer."""
     responses: dict[int | str, dict[str, Any]] = {}
-    for status, code, detail in (NO_CREDENTIAL, NOT_ALLOWED, INVALID, INTERNAL, *documented):
+    for status, code, detail in (NO_CREDENTIAL, NOT_ALLOWED, INVALID, RATE_LIMITED, INTERNAL, *documented):
         response = responses.setdefault(status, {"description": detail, "content": {PROBLEM_CONTENT_TYPE: {}}})
         content = response["content"][PROBLEM_CONTENT_TYPE]
         content["schema"] = {"$ref": "#/components/schemas/Problem"}

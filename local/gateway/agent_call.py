@@ -16,6 +16,7 @@ from domain.clock import Clock
 from local.gateway.body_budget import BodyAccount, BodyBudget
 from local.gateway.exchange import CLIENT_CLOSED, Caller, Exchange
 from local.gateway.heads import (
+    COOKIES,
     CREDENTIAL,
     GUEST_LINES,
     NOTHING,
@@ -38,6 +39,7 @@ SENT_AT_MOST = 3  # a call that was never admitted is sent to so many instances
 RESULT_WAIT = 30.0  # seconds of one `run.result`
 OWN_ENDING = 0.5  # seconds that the runtime has to say itself that the time is over
 GUEST = lines_of(GUEST_LINES)
+GUEST_CALLER = CREDENTIAL | COOKIES
 
 
 class Journal(Protocol):
@@ -101,6 +103,9 @@ class AgentCall(Exchange):
         self._target = target
         self._withheld = CREDENTIAL if withhold_credential else NOTHING
         self._guest = guest
+        if guest:
+            self._withheld = GUEST_CALLER if withhold_credential else COOKIES
+            self._withheld_answer = COOKIES
         self._timeout = revision.route.timeout if timeout is None else timeout
         self._instance: Instance | None = None
         self._sent = 0
@@ -298,7 +303,11 @@ class AgentCall(Exchange):
             return
         run = reply.fields.get("run", self._identity.run)
         fields = [
-            *(pair for pair in (ending.get("headers") or {}).items() if may_be_answered(pair[0])),
+            *(
+                pair
+                for pair in (ending.get("headers") or {}).items()
+                if may_be_answered(pair[0], withheld=self._withheld_answer)
+            ),
             (headers.RUN_ADDRESS, f"/api/v1/runs/{run}"),
             (headers.CORRELATION_ID, self.correlation),
             (headers.REVISION, self._revision.route.name),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from local.gateway.heads import CHUNKS_END, Fields, answer_head, chunk, problem_answer, upgrade_head
+from local.gateway.heads import CHUNKS_END, NOTHING, Fields, answer_head, chunk, problem_answer, upgrade_head
 from local.gateway.requests import Request
 from local.gateway.settings import Limits
 from local.gateway.upstream import CHUNKED, NO_BODY, UNTIL_CLOSE, UpstreamConnection
@@ -71,6 +71,7 @@ class Exchange:
         self._answer_chunked = False
         self._keep_alive = False
         self._tunnel = False
+        self._withheld_answer = NOTHING  # names of the answer's fields that the caller does not get
         if request.length is not None and request.length > body_limit:
             raise self._too_large()
 
@@ -180,7 +181,7 @@ class Exchange:
         elif not request.modern:
             added += b"connection: keep-alive\r\n"
         self._wrote = True
-        self.caller.write(answer_head(status, fields, added))
+        self.caller.write(answer_head(status, fields, added, withheld=self._withheld_answer))
 
     def answer_body(self, data: bytes) -> None:
         if self.caller is not None:
@@ -208,7 +209,7 @@ class Exchange:
         self.status = 101
         self._wrote = self._tunnel = True
         self.deadline = math.inf
-        self.caller.write(upgrade_head(fields, self._added_to_answer()))
+        self.caller.write(upgrade_head(fields, self._added_to_answer(), withheld=self._withheld_answer))
         self.caller.tunnel()
 
     def upstream_lost(self) -> None:

@@ -58,6 +58,8 @@ NOT_ANSWERED = HOP_BY_HOP | {headers.CORRELATION_ID.encode(), headers.REVISION.e
 NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # of a header field: a token (RFC 9110)
 
 CREDENTIAL = frozenset({b"authorization"})
+COOKIES = frozenset({b"cookie", b"set-cookie"})
+"""Of the API's origin: no agent at that origin sees them, or sets one."""
 NOTHING: frozenset[bytes] = frozenset()
 
 
@@ -108,11 +110,14 @@ def forwarded(peer: str, host: bytes, *, secure: bool) -> bytes:
     )
 
 
-def answer_head(status: int, fields: Fields, added: bytes) -> bytes:
-    """The head of an upstream's answer for the caller. `added`: framing, connection and our own lines."""
+def answer_head(status: int, fields: Fields, added: bytes, *, withheld: frozenset[bytes] = NOTHING) -> bytes:
+    """The head of an upstream's answer for the caller. `added`: framing, connection and our own lines.
+
+    `withheld`: names that stay here.
+    """
     parts = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
     connection = [value for name, value in fields if name == b"connection"]
-    dropped = nominated({b"connection": b",".join(connection)}) if connection else NOTHING
+    dropped = withheld | nominated({b"connection": b",".join(connection)}) if connection else withheld
     for name, value in fields:
         if name not in NOT_ANSWERED and name not in dropped:
             parts += (name, b": ", value, b"\r\n")
@@ -120,16 +125,17 @@ def answer_head(status: int, fields: Fields, added: bytes) -> bytes:
     return b"".join(parts)
 
 
-def may_be_answered(name: str) -> bool:
+def may_be_answered(name: str, *, withheld: frozenset[bytes]) -> bool:
     """Whether a header field that an agent gave its recorded answer may stand in an answer of our own."""
-    return NAME.fullmatch(name) is not None and name.lower().encode() not in NOT_ANSWERED | {b"content-type"}
+    kept = NOT_ANSWERED | withheld | {b"content-type"}
+    return NAME.fullmatch(name) is not None and name.lower().encode() not in kept
 
 
-def upgrade_head(fields: Fields, added: bytes) -> bytes:
-    """The head of an answer that accepts an upgrade."""
+def upgrade_head(fields: Fields, added: bytes, *, withheld: frozenset[bytes] = NOTHING) -> bytes:
+    """The head of an answer that accepts an upgrade. `withheld`: names that stay here."""
     parts = [b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n"]
     for name, value in fields:
-        if name == b"upgrade" or name not in NOT_ANSWERED:
+        if name == b"upgrade" or name not in NOT_ANSWERED | withheld:
             parts += (name, b": ", value, b"\r\n")
     parts += (added, b"\r\n")
     return b"".join(parts)

@@ -23,7 +23,7 @@ class Received:
 
 @dataclass(slots=True)
 class FakeInstance:
-    """/echo, /sse, /hold, /die, /cut, /endless, /upgrade, /close; anything else is answered with its description."""
+    """/sse, /hold, /die, /cut, /endless, /cookie, /upgrade, /close; anything else is answered with its description."""
 
     id: str
     path: Path
@@ -100,6 +100,9 @@ class FakeInstance:
             await writer.drain()
             await self.release.wait()
             writer.write(_chunk(b"data: two\n\n") + b"0\r\n\r\n")
+        elif path == "/cookie":
+            cookie = request.headers.get("cookie", "own=0")
+            writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nset-cookie: {cookie}\r\n\r\n".encode())
         elif path == "/upgrade":
             writer.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
             while data := await reader.read(65536):

@@ -434,6 +434,22 @@ async def test_a_page_of_an_agent_at_the_api_s_origin_is_given_one_of_its_own() 
         assert (await call.answer()).headers["content-security-policy"].startswith("sandbox ")
 
 
+async def test_an_agent_at_the_api_s_origin_neither_sees_nor_sets_its_cookies() -> None:
+    async with create_world(access="public") as world:
+        for token in ("owner-token", None):
+            seen = (await world.call("/agents/echo", token=token, cookie="session=secret")).json()
+            assert "cookie" not in seen["headers"]
+        assert "set-cookie" not in (await world.call("/agents/echo/cookie")).headers
+        by_host = await world.call("/cookie", host="echo.acme.localhost", cookie="own=1")
+        assert by_host.headers["set-cookie"] == "own=1"
+        call = await world.send(request("/agents/echo/die"))
+        ending = {"status": 200, "headers": {"Set-Cookie": "session=mine", "x-own": "1"}}
+        world.server.results.put_nowait(Message({"found": True, "state": "succeeded", "ending": ending}, b"recorded"))
+        answer = await call.answer()
+        assert answer.headers["x-own"] == "1"
+        assert "Set-Cookie" not in answer.headers
+
+
 async def test_answers_of_the_gateway_itself_are_no_pages() -> None:
     async with create_world() as world:
         for path in ("/healthz", "/nothing", "/agents/missing"):
