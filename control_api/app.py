@@ -13,12 +13,18 @@ from control_api.body_limit import BodyLimit
 from control_api.border import Border, Measure, Span, no_span
 from control_api.builds.endpoints import router as builds
 from control_api.deployments.endpoints import router as deployments
+from control_api.grants.endpoints import router as grants
 from control_api.health.endpoints import router as health
+from control_api.invitations.endpoints import router as invitations
+from control_api.keys.endpoints import router as keys
 from control_api.logs.endpoints import router as logs
+from control_api.members.endpoints import router as members
 from control_api.metrics.endpoints import router as metrics
+from control_api.organizations.endpoints import router as organizations
 from control_api.revisions.endpoints import router as revisions
 from control_api.runs.endpoints import router as runs
 from control_api.secrets.endpoints import router as secrets
+from control_api.service_accounts.endpoints import router as service_accounts
 from control_api.sessions.endpoints import router as sessions
 from control_api.versions.endpoints import router as versions
 from domain.clock import Clock
@@ -26,6 +32,7 @@ from domain.clock import Clock
 PREFIX = "/api/v1"
 FEATURES = (
     agents,
+    grants,
     revisions,
     logs,
     sessions,
@@ -34,6 +41,11 @@ FEATURES = (
     deployments,
     runs,
     secrets,
+    organizations,
+    members,
+    invitations,
+    service_accounts,
+    keys,
     backups,
     health,
     metrics,
@@ -42,8 +54,9 @@ FEATURES = (
 DESCRIPTION = """\
 Deploy agents, call them, and see every step of what they did. Agents themselves are called at `/agents/NAME`.
 
-Every operation needs a bearer token. Lists are cursor pages, errors are problem documents (RFC 9457) with a stable
-`code`, and live streams are server-sent events that go on after `Last-Event-ID`.
+Every operation but one needs a bearer token and a permission (`x-permission`); what is read and changed is always of
+the organization that the token belongs to. Lists are cursor pages, errors are problem documents (RFC 9457) with a
+stable `code`, and live streams are server-sent events that go on after `Last-Event-ID`.
 """
 
 

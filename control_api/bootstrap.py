@@ -6,6 +6,7 @@ The only module that knows which platform is in use.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -14,27 +15,35 @@ from typing import Any, cast
 
 from uv import find_uv_bin
 
+from control_api.agents.access import AgentAccess
 from control_api.agents.service import AgentsService
 from control_api.app import create_app
-from control_api.authorization import PERMISSIONS, Credential, Credentials
+from control_api.authorization import Credential
 from control_api.backups.service import BackupService
 from control_api.builds.service import BuildsService
 from control_api.changes import Changes, agent_topic
 from control_api.deployments.service import DeploymentsService
+from control_api.grants.service import GrantsService
 from control_api.health.service import HealthService
+from control_api.invitations.service import InvitationsService
 from control_api.journal.dispatcher import Dispatcher
 from control_api.journal.server import JournalServer
 from control_api.journal.service import Journal
 from control_api.journal.sweeper import Sweeper
 from control_api.journal.tokens import Identity, Tokens
+from control_api.keys.service import KeysService
+from control_api.keys.use import KeyUse
 from control_api.logs.service import LogsService
+from control_api.members.service import MembersService
 from control_api.metrics.service import Metrics
 from control_api.organizations import owner
-from control_api.organizations.owner import Organization
+from control_api.organizations.directory import Directory
+from control_api.organizations.service import OrganizationsService
 from control_api.reconciler.reconciler import Reconciler
 from control_api.revisions.service import RevisionsService
 from control_api.runs.service import RunsService
 from control_api.secrets.service import SecretsService
+from control_api.service_accounts.service import ServiceAccountsService
 from control_api.sessions.service import SessionsService
 from control_api.settings import Settings
 from control_api.store.database import Database, open_database
@@ -48,6 +57,7 @@ from local.environments.builder import Environments
 from local.environments.interpreters import Interpreters
 from local.environments.remote import SupervisorSandbox
 from local.platform import Callbacks, LocalPlatform
+from orchestrator_runtime.contract.errors import Unavailable
 from orchestrator_runtime.contract.journal import Admission, fingerprint
 from orchestrator_runtime.contract.wire import Message, Peer
 
@@ -90,15 +100,13 @@ class Server:
         database = open_database(settings.database_url)
         keys = OrganizationKeys(master)
         token = owner.read_token(settings.layout.owner_token)
-        organization = await database.write(lambda session: owner.ensure(session, keys, token=token, now=clock.now()))
-        credentials = Credentials(await database.read(owner.all_credentials))
+        await database.write(lambda session: owner.ensure(session, keys, token=token, now=clock.now()))
         return cls(
             settings,
             database=database,
             keys=keys,
             tokens=Tokens(master.derive("journal"), clock=clock),
-            organization=organization,
-            credentials=credentials,
+            directory=await Directory.load(database, clock=clock),
             clock=clock,
             address=address,
         )
@@ -110,13 +118,13 @@ class Server:
         database: Database,
         keys: OrganizationKeys,
         tokens: Tokens,
-        organization: Organization,
-        credentials: Credentials,
+        directory: Directory,
         clock: Clock,
         address: str,
     ) -> None:
         home = settings.layout
         self.database = database
+        self.directory = directory
         self._tokens = tokens
         changes = Changes()
         self.journal = Journal(database, keys=keys, clock=clock, changes=changes)
@@ -125,11 +133,14 @@ class Server:
         self.platform = LocalPlatform(
             home=home,
             callbacks=self._callbacks(changes),
-            organization_name=lambda _: organization.name,
+            organization_name=directory.name_of,
+            first_organization=directory.first,
             settings=_instance_settings(settings),
             supervisor_handlers=sandbox.handlers,
         )
-        self.platform.set_credentials([_for_gateway(credential) for credential in credentials.all()])
+        directory.tell = self._tell_gateway
+        self._push_credentials()
+        self.key_use = KeyUse(database, directory.credentials)
         uv = find_uv_bin()
         builder = Environments(
             home=home,
@@ -161,25 +172,38 @@ class Server:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         versions = VersionsService(**common, home=home, settings=settings, memory=memory)
         versions.clear_unfinished()
+        known: dict[str, Any] = {"database": database, "directory": directory}
         services: dict[str, object] = {
+            "access": AgentAccess(database),
             "agents": AgentsService(
-                **common, platform=self.platform, reconciler=self.reconciler, changes=changes, address=address
+                **common,
+                platform=self.platform,
+                reconciler=self.reconciler,
+                changes=changes,
+                address=address,
+                directory=directory,
             ),
             "backups": BackupService(url=settings.database_url, folder=home.backups, clock=clock),
             "builds": BuildsService(database=database),
             "changes": changes,
-            "credentials": credentials,
+            "credentials": directory.credentials,
             "deployments": DeploymentsService(**common, reconciler=self.reconciler, changes=changes, address=address),
+            "grants": GrantsService(**known, clock=clock, changes=changes),
             "health": HealthService(
                 database=database,
                 gateway=lambda: self.platform.gateway.connected,
                 supervisor=lambda: self.platform.supervisor.connected,
             ),
+            "invitations": InvitationsService(**known, keys=keys, clock=clock),
+            "keys": KeysService(**known, clock=clock),
             "logs": LogsService(database=database, platform=self.platform, changes=changes),
+            "members": MembersService(**known, clock=clock),
             "metrics": self.metrics,
+            "organizations": OrganizationsService(**known),
             "revisions": RevisionsService(database=database, platform=self.platform),
             "runs": RunsService(database=database, keys=keys, journal=self.journal, changes=changes, settings=settings),
             "secrets": self.secrets,
+            "service_accounts": ServiceAccountsService(**known, clock=clock),
             "sessions": SessionsService(database=database, keys=keys),
             "settings": settings,
             "versions": versions,
@@ -192,6 +216,7 @@ class Server:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.journal_server.serve(sockets.journal))
             tasks.create_task(self.reconciler.run())
+            tasks.create_task(self.key_use.run())
             await self.reconciler.restored()  # else the gateway's first routes would lack agents that it then denies
             tasks.create_task(self.platform.serve(sockets.control, sockets.supervisor))
             tasks.create_task(self.dispatcher.run())
@@ -200,9 +225,18 @@ class Server:
 
     async def close(self) -> None:
         """Finish what is queued; called when nothing is served any more."""
+        with contextlib.suppress(Unavailable):  # keys then show an older use
+            await self.key_use.write()
         await self.database.close()
         if self._spans is not None:
             await asyncio.to_thread(self._spans.shutdown)
+
+    async def _tell_gateway(self) -> None:
+        self._push_credentials()
+        await self.platform.gateway.told()
+
+    def _push_credentials(self) -> None:
+        self.platform.set_credentials([_for_gateway(one) for one in self.directory.credentials.all()])
 
     async def _supervisor(self) -> Peer:
         return await self.platform.supervisor.peer()
@@ -216,6 +250,7 @@ class Server:
             instances_living=self.journal.instances_alive,
             renew_leases=self.journal.renew,
             changed=lambda organization, agent: changes.publish(agent_topic(organization, agent)),
+            credentials_used=self.directory.credentials.used,
         )
 
     async def _submit_run(self, message: Message) -> Message:
@@ -250,9 +285,15 @@ class Server:
 
 
 def _for_gateway(credential: Credential) -> dict[str, object]:
-    """A credential as the gateway knows it: what it may do, spelled out."""
-    permissions = sorted(permission for permission in PERMISSIONS if credential.may(permission))
-    return {"digest": credential.digest, "organization": credential.organization, "permissions": permissions}
+    """A credential as the gateway knows it."""
+    return {
+        "digest": credential.digest,
+        "organization": credential.organization,
+        "permissions": sorted(credential.permissions),
+        "agents": sorted(credential.invocable),
+        "expires": credential.expires_at and credential.expires_at.timestamp(),
+        "name": credential.name,
+    }
 
 
 def _instance_settings(settings: Settings) -> dict[str, object]:

@@ -7,15 +7,18 @@ the few JSON schema keywords in which the two differ.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
-from control_api.authorization import DocsRead
+from control_api.authorization import Allowed, DocsRead, Public
 from orchestrator_runtime.contract.errors import PROBLEM_CONTENT_TYPE, NotFound
 
 Documented = tuple[int, str, str]
@@ -109,10 +112,32 @@ def install(app: FastAPI) -> None:
             components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
             components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             made["security"] = [{"token": []}]
+            _add_permissions(app, made)
             app.openapi_schema = _as_3_0(made)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def _add_permissions(app: FastAPI, document: dict[str, Any]) -> None:
+    """Say of every operation which permission it needs: `x-permission`."""
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        if not isinstance(route, APIRoute) or not route.include_in_schema:
+            continue
+        for needed in _needed(route.dependant):
+            for method in route.methods or ():
+                operation = document["paths"][context.path_format][method.lower()]
+                operation["x-permission"] = needed.permission
+                if isinstance(needed, Public):
+                    operation["security"] = [{}, {"token": []}]
+
+
+def _needed(dependant: Dependant) -> Iterator[Allowed | Public]:
+    if isinstance(dependant.call, Allowed | Public):
+        yield dependant.call
+    for inner in dependant.dependencies:
+        yield from _needed(inner)
 
 
 router = APIRouter(tags=["documentation"], include_in_schema=False)

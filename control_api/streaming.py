@@ -1,14 +1,14 @@
 """Server-sent events: how a live stream of this API looks on the wire, and how it ends.
 
 A stream sends a comment when it has been silent for a while, so that proxies keep it and a vanished reader is noticed.
-When the reader goes, the iterator behind it is closed; what is being watched is never touched.
+When the reader goes, or may read no more, the iterator behind it is closed; what is being watched is never touched.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -34,20 +34,33 @@ class ServerEvent:
         return f"{identity}event: {self.event}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode()
 
 
-def event_stream(events: AsyncGenerator[ServerEvent], *, keep_alive: float) -> StreamingResponse:
-    """The response that sends `events`; silent for `keep_alive` seconds, it sends a comment."""
+def always() -> bool:
+    return True
+
+
+def event_stream(
+    events: AsyncGenerator[ServerEvent], *, keep_alive: float, allowed: Callable[[], bool] = always
+) -> StreamingResponse:
+    """The response that sends `events` while that is `allowed`; silent for `keep_alive` seconds, it sends a comment."""
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    wire = kept_alive(_encoded(events), silence=keep_alive, filler=KEEP_ALIVE)
+    wire = kept_alive(_encoded(events), silence=keep_alive, filler=KEEP_ALIVE, allowed=allowed)
     return StreamingResponse(wire, media_type=CONTENT_TYPE, headers=headers)
 
 
-async def kept_alive(chunks: AsyncGenerator[bytes], *, silence: float, filler: bytes) -> AsyncGenerator[bytes]:
-    """`chunks`, with a `filler` first and whenever they were silent for `silence` seconds; closes them at the end."""
+async def kept_alive(
+    chunks: AsyncGenerator[bytes], *, silence: float, filler: bytes, allowed: Callable[[], bool] = always
+) -> AsyncGenerator[bytes]:
+    """`chunks`, with a `filler` first and whenever they were silent for `silence` seconds; closes them at the end.
+
+    Ends before anything that is not `allowed` any more.
+    """
     yield filler  # headers leave at once, so that a reader knows it is connected
     following = asyncio.ensure_future(anext(chunks))
     try:
         while True:
             done, _ = await asyncio.wait({following}, timeout=silence)
+            if not allowed():
+                return
             if not done:
                 yield filler
                 continue

@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from control_api.agents.paths import Name
 from control_api.agents.schemas import AgentView, RollbackRequest, TrafficRequest
 from control_api.agents.service import AgentsService
-from control_api.authorization import AgentsRead, AgentsWrite
+from control_api.authorization import AgentsRead, AgentsWrite, TrafficWrite, while_valid
 from control_api.openapi import BODY_TOO_LARGE, answers, errors
 from control_api.paging import After, Limit, Page
 from control_api.settings import Settings
@@ -65,7 +65,7 @@ async def delete_agent(name: Name, caller: AgentsWrite, service: Service) -> Non
         (422, "traffic_invalid", "The percentages sum to 90 and not to 100"),
     ),
 )
-async def put_traffic(name: Name, body: TrafficRequest, caller: AgentsWrite, service: Service) -> AgentView:
+async def put_traffic(name: Name, body: TrafficRequest, caller: TrafficWrite, service: Service) -> AgentView:
     return await service.split(caller.organization, name, body.targets)
 
 
@@ -80,7 +80,7 @@ async def put_traffic(name: Name, body: TrafficRequest, caller: AgentsWrite, ser
         (409, "nothing_before", "triage has no ready revision before the one that serves"),
     ),
 )
-async def roll_back(name: Name, body: RollbackRequest, caller: AgentsWrite, service: Service) -> AgentView:
+async def roll_back(name: Name, body: RollbackRequest, caller: TrafficWrite, service: Service) -> AgentView:
     return await service.roll_back(caller.organization, name, body.revision)
 
 
@@ -101,4 +101,4 @@ async def follow_agent(
     await service.get(caller.organization, name)
     settings: Settings = request.app.state.settings
     events = service.events(caller.organization, name, last=last_event_id)
-    return event_stream(events, keep_alive=settings.runs.keep_alive)
+    return event_stream(events, keep_alive=settings.runs.keep_alive, allowed=while_valid(request, caller))

@@ -11,6 +11,9 @@ from sqlalchemy import delete, exists, select, update
 
 from control_api.agents import rows
 from control_api.deployments import repository as deployments_of
+from control_api.grants import repository as grants
+from control_api.organizations import principals
+from control_api.organizations.principals import PrincipalView
 from control_api.reconciler.moves import move_revision
 from control_api.reconciler.steps import fail
 from control_api.revisions import repository as revisions_of
@@ -39,6 +42,7 @@ class StoredAgent:
     last_state: DeploymentState
     digest: str
     manifest: dict[str, Any]
+    owner: PrincipalView | None
 
     @property
     def serves(self) -> bool:
@@ -80,6 +84,7 @@ def remove(session: WriteSession, organization: str, name: str, *, now: datetime
     )
     for revision in session.execute(ended).scalars().all():
         move_revision(session, organization, revision, RevisionState.RETIRED)
+    grants.remove(session, organization, agent, None)
     session.execute(delete(traffic).where(traffic.c.organization == organization, traffic.c.agent == agent))
     session.execute(update(agents).where(agents.c.id == agent).values(deleted_at=now, updated_at=now))
 
@@ -90,6 +95,7 @@ def _load(session: ReadSession, organization: str, found: Sequence[Any]) -> list
     current: dict[str, list[StoredRevision]] = {row.name: [] for row in found}
     for revision in revisions_of.current(session, organization, ids):
         current[revision.agent].append(revision)
+    owners = principals.views(session, organization, [row.owner for row in found])
     loaded = []
     for row in found:
         last = deployments_of.newest(session, organization, row.id)
@@ -109,6 +115,7 @@ def _load(session: ReadSession, organization: str, found: Sequence[Any]) -> list
                 last_state=last[2],
                 digest=digest,
                 manifest=session.execute(manifest).scalar_one(),
+                owner=owners.get(row.owner),
             )
         )
     return loaded

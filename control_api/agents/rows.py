@@ -28,15 +28,11 @@ def require(session: ReadSession, organization: str, name: str) -> str:
     return found
 
 
-def ensure(session: WriteSession, organization: str, name: str, *, now: datetime) -> str:
-    """The agent's id; the agent is made if it is new."""
-    known = find(session, organization, name)
-    if known is not None:
-        return known
+def create(session: WriteSession, organization: str, name: str, *, owner: str, now: datetime) -> str:
+    """The id of a new agent."""
     made = uuid7()
-    session.execute(
-        insert(agents).values(id=made, organization=organization, name=name, created_at=now, updated_at=now)
-    )
+    values = {"id": made, "organization": organization, "name": name, "owner": owner}
+    session.execute(insert(agents).values(**values, created_at=now, updated_at=now))
     return made
 
 

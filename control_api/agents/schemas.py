@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from control_api.organizations.principals import EXAMPLE as PRINCIPAL
+from control_api.organizations.principals import PrincipalView
 from control_api.revisions.schemas import EXAMPLE as REVISION
 from control_api.revisions.schemas import InstanceView, RevisionView
 from control_api.schemas import Body, Moment, View, example
@@ -41,6 +43,7 @@ class AgentView(View):
     model_config = example(
         id="0193a5b0-7c00-7000-8000-000000000001",
         name="triage",
+        owner=PRINCIPAL,
         version="1.2.0",
         digest=VERSION["digest"],
         framework="langgraph",
@@ -57,6 +60,7 @@ class AgentView(View):
 
     id: str = Field(description="UUID of the agent.")
     name: str
+    owner: PrincipalView | None
     version: str | None = Field(description="Label of what serves; null before the first revision is ready.")
     digest: str | None
     framework: str

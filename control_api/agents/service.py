@@ -10,6 +10,7 @@ from control_api.agents import repository, routing, rows
 from control_api.agents.repository import StoredAgent
 from control_api.agents.schemas import AgentState, AgentView, TrafficTargetBody
 from control_api.changes import Changes, agent_topic
+from control_api.organizations.directory import Directory
 from control_api.paging import Page, page_of
 from control_api.reconciler.reconciler import Reconciler
 from control_api.revisions.views import Observed, observe, revision_views
@@ -39,8 +40,10 @@ class AgentsService:
         reconciler: Reconciler,
         changes: Changes,
         address: str,
+        directory: Directory,
     ) -> None:
         self._database = database
+        self._directory = directory
         self._clock = clock
         self._platform = platform
         self._reconciler = reconciler
@@ -83,7 +86,10 @@ class AgentsService:
         Raises `NotFound` (`agent_unknown`).
         """
         now = self._clock.now()
-        await self._change(organization, name, lambda session: repository.remove(session, organization, name, now=now))
+        await self._directory.change_in(
+            organization, lambda session: repository.remove(session, organization, name, now=now)
+        )
+        self._tell(organization, name)
 
     async def events(self, organization: str, name: str, *, last: str | None) -> AsyncGenerator[ServerEvent]:
         """The agent as it is, then again whenever that has changed; `deleted` is the last event.
@@ -106,6 +112,9 @@ class AgentsService:
 
     async def _change(self, organization: str, name: str, work: Callable[[WriteSession], None]) -> None:
         await self._database.write(work)
+        self._tell(organization, name)
+
+    def _tell(self, organization: str, name: str) -> None:
         self._reconciler.wake(organization, name)
         self._changes.publish(agent_topic(organization, name))
 
@@ -122,6 +131,7 @@ class AgentsService:
         return AgentView(
             id=agent.id,
             name=agent.name,
+            owner=agent.owner,
             version=agent.manifest["version"] if agent.serves else None,
             digest=agent.digest if agent.serves else None,
             framework=agent.manifest["framework"],

@@ -9,6 +9,7 @@ import click
 
 from control_api.cli.client import segment
 from control_api.cli.command import Cli, agent_argument, output_option, pass_cli
+from control_api.cli.principals import principal_words
 from control_api.cli.terminal import ago, fields, table
 
 MOST = 1000
@@ -51,6 +52,7 @@ def _description(agent: dict[str, Any], revisions: list[dict[str, Any]], deploym
         (
             ("name", agent["name"]),
             ("id", agent.get("id")),
+            ("owner", principal_words(agent.get("owner"))),
             ("version", agent.get("version") and f"{agent['version']} ({str(agent.get('digest'))[:12]})"),
             ("framework", agent.get("framework")),
             ("state", agent.get("state")),

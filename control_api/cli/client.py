@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The platform at `url`, as whoever `token` belongs to. Every call is a connection of its own.
+    """The platform at `url`, as whoever `token` belongs to; without one, as nobody. Each call is its own connection.
 
     It may take `timeout` seconds to connect, and be silent for `silence` seconds; None: for as long as it takes. Behind
     https it is always verified, by the authorities that the system trusts or those in the file `ca`.
@@ -90,7 +90,8 @@ class Client:
         """The response while its body is still coming."""
         parts = urlsplit(self.url)
         connection = connection_to(self.url, timeout=self.timeout, ca=self.ca)
-        sent = {"authorization": f"Bearer {self.token}", "accept": "application/json", **(headers or {})}
+        credential = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        sent = {**credential, "accept": "application/json", **(headers or {})}
         try:
             try:
                 with verified(self.url):

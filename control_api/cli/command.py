@@ -30,13 +30,14 @@ class Cli:
     def from_environment(cls, environ: Mapping[str, str]) -> Cli:
         return cls(environ, Home.from_environment(environ), Terminal(environ.get("ORCHESTRATOR_OUTPUT") or "text"))
 
-    def connect(self) -> Client:
-        """The platform: ORCHESTRATOR_URL and ORCHESTRATOR_TOKEN, or what the home folder says.
+    def connect(self, *, token: str | None = None) -> Client:
+        """The platform: ORCHESTRATOR_URL and ORCHESTRATOR_TOKEN, or what the home folder says; or another token.
 
         Raises `Unavailable` if it has never been started, `Forbidden` if its token is somebody else's to read.
         """
         url = self.environ.get("ORCHESTRATOR_URL") or self._read("address")
-        token = self.environ.get("ORCHESTRATOR_TOKEN") or self._read("owner-token")
+        if token is None:
+            token = self.environ.get("ORCHESTRATOR_TOKEN") or self._read("owner-token")
         return Client(url, token, ca=self.ca)
 
     @property

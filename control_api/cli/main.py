@@ -35,6 +35,14 @@ COMMANDS = {
     "runs": "runs",
     "sessions": "sessions",
     "secrets": "secrets",
+    "whoami": "organizations",
+    "organizations": "organizations",
+    "members": "members",
+    "invitations": "invitations",
+    "service-accounts": "service_accounts",
+    "keys": "keys",
+    "grants": "grants",
+    "transfer": "grants",
     "rollback": "traffic",
     "traffic": "traffic",
     "backup": "backup",
@@ -43,7 +51,7 @@ COMMANDS = {
     "completion": "completion",
     "version": "version",
 }
-"""Command -> the module of this package that has a function of its name."""
+"""Command -> the module of this package that has a function of its name, with `_` for `-`."""
 
 
 class LazyGroup(click.Group):
@@ -54,7 +62,7 @@ class LazyGroup(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command: click.Command = getattr(import_module(f"control_api.cli.{module}"), cmd_name)
+        command: click.Command = getattr(import_module(f"control_api.cli.{module}"), cmd_name.replace("-", "_"))
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

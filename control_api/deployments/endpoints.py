@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from control_api.authorization import AgentsRead, AgentsWrite
+from control_api.authorization import AgentsRead, AnAgentWrite, while_valid
 from control_api.deployments.schemas import DeploymentRequest, DeploymentView
 from control_api.deployments.service import DeploymentsService
 from control_api.openapi import BODY_TOO_LARGE, answers, errors
@@ -42,9 +42,9 @@ Id = Annotated[str, Path(description="Id of the deployment.")]
     },
 )
 async def create_deployment(
-    body: DeploymentRequest, response: Response, caller: AgentsWrite, service: Service
+    body: DeploymentRequest, response: Response, caller: AnAgentWrite, service: Service
 ) -> DeploymentView:
-    deployment = await service.deploy(caller.organization, body.digest)
+    deployment = await service.deploy(caller, body.digest)
     if deployment.unchanged:
         response.status_code = 200
     return deployment
@@ -88,4 +88,4 @@ async def follow_deployment(
     await service.get(caller.organization, deployment)
     settings: Settings = request.app.state.settings
     events = service.events(caller.organization, deployment, after=after)
-    return event_stream(events, keep_alive=settings.runs.keep_alive)
+    return event_stream(events, keep_alive=settings.runs.keep_alive, allowed=while_valid(request, caller))

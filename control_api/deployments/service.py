@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from control_api.agents import rows as agents
+from control_api.agents.access import ownership
+from control_api.authorization import Credential
 from control_api.changes import Changes, agent_topic, deployment_topic
 from control_api.deployments import repository
 from control_api.deployments.history import FINAL, history
@@ -16,6 +18,7 @@ from control_api.reconciler.reconciler import Reconciler
 from control_api.store.database import Database, ReadSession, WriteSession
 from control_api.streaming import ServerEvent
 from control_api.versions import repository as versions
+from control_api.versions.service import require_write
 from control_api.versions.service import unknown as version_unknown
 from domain.clock import Clock
 from domain.deployment import DeploymentState
@@ -34,15 +37,16 @@ class DeploymentsService:
         self._changes = changes
         self._address = address
 
-    async def deploy(self, organization: str, digest: str) -> DeploymentView:
+    async def deploy(self, caller: Credential, digest: str) -> DeploymentView:
         """Let the version's agent serve it. `unchanged` if it does already; the same again while it is under way.
 
-        Raises `NotFound` (`version_unknown`).
+        Raises `NotFound` (`version_unknown`) or `Forbidden` (`permission_missing`).
         """
-        known = await self._database.read(lambda session: self._known(session, organization, digest))
+        organization = caller.organization
+        known = await self._database.read(lambda session: self._known(session, caller, digest))
         if known is not None:
             return known
-        made, new = await self._database.write(lambda session: self._create(session, organization, digest))
+        made, new = await self._database.write(lambda session: self._create(session, caller, digest))
         if new:
             self._reconciler.wake(organization, made.agent)
             self._changes.publish(agent_topic(organization, made.agent))
@@ -80,11 +84,13 @@ class DeploymentsService:
                     return
                 await changed.wait()
 
-    def _known(self, session: ReadSession, organization: str, digest: str) -> DeploymentView | None:
+    def _known(self, session: ReadSession, caller: Credential, digest: str) -> DeploymentView | None:
         """The deployment that makes another one needless: it is under way, or what it made still serves."""
+        organization = caller.organization
         version = versions.find(session, organization, digest)
         if version is None:
             raise version_unknown(digest)
+        require_write(caller, ownership(session, organization, version.agent))
         agent = agents.require(session, organization, version.agent)
         last = repository.newest(session, organization, agent)
         if last is None:
@@ -98,8 +104,9 @@ class DeploymentsService:
             done = identity if repository.is_split(session, organization, agent) else None
         return self._get(session, organization, done).model_copy(update={"unchanged": True}) if done else None
 
-    def _create(self, session: WriteSession, organization: str, digest: str) -> tuple[DeploymentView, bool]:
-        known = self._known(session, organization, digest)  # another request may have been faster
+    def _create(self, session: WriteSession, caller: Credential, digest: str) -> tuple[DeploymentView, bool]:
+        organization = caller.organization
+        known = self._known(session, caller, digest)  # another request may have been faster
         if known is not None:
             return known, False
         version = versions.find(session, organization, digest)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import StreamingResponse
 
 from control_api.agents.paths import Name
-from control_api.authorization import LogsRead
+from control_api.authorization import Credential, LogsRead, while_valid
 from control_api.logs.lines import shown
 from control_api.logs.service import LogsService
 from control_api.openapi import answers, errors
@@ -56,7 +56,7 @@ async def read_logs(
 ) -> StreamingResponse:
     await service.revisions(caller.organization, name, revision)
     read = service.follow if follow else service.read
-    return _streamed(request, read(caller.organization, name, revision))
+    return _streamed(request, caller, read(caller.organization, name, revision))
 
 
 @router.get(
@@ -75,7 +75,7 @@ async def read_run_logs(
 ) -> StreamingResponse:
     await service.check_run(caller.organization, run)
     read = service.follow_run if follow else service.read_run
-    return _streamed(request, read(caller.organization, run))
+    return _streamed(request, caller, read(caller.organization, run))
 
 
 async def _shown(lines: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -84,7 +84,8 @@ async def _shown(lines: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
             yield shown(line)
 
 
-def _streamed(request: Request, lines: AsyncGenerator[bytes]) -> StreamingResponse:
+def _streamed(request: Request, caller: Credential, lines: AsyncGenerator[bytes]) -> StreamingResponse:
     settings: Settings = request.app.state.settings
-    alive = kept_alive(_shown(lines), silence=settings.runs.keep_alive, filler=b"\n")
+    allowed = while_valid(request, caller)
+    alive = kept_alive(_shown(lines), silence=settings.runs.keep_alive, filler=b"\n", allowed=allowed)
     return StreamingResponse(alive, media_type=CONTENT_TYPE)

@@ -1,1 +1,1 @@
-"""Organizations. One for now, made at the first start, with one owner."""
+"""Organizations: what they are called, who is in them, and the credentials that follow from that."""

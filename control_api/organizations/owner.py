@@ -1,4 +1,4 @@
-"""The first organization and its owner's token: made at the first start, found again at every other.
+"""The first organization, its owner, and the key in the home folder: made at the first start, found at every other.
 
 The token is in a file that only the user who runs the platform can read; the database knows its digest. Whoever
 removes the file and starts again has a new token, and the one before is worth nothing.
@@ -7,26 +7,22 @@ removes the file and starts again has a new token, and the one before is worth n
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import delete, insert, select
 
-from control_api.authorization import EVERYTHING, Credential, new_token, token_digest
-from control_api.store.database import ReadSession, WriteSession
+from control_api.authorization import new_token, token_digest
+from control_api.organizations import repository
+from control_api.organizations.repository import Organization
+from control_api.store.database import WriteSession
 from control_api.store.keys import OrganizationKeys
-from control_api.store.tables import credentials, organizations
+from control_api.store.tables import credentials, members
+from domain.roles import Role
 from orchestrator_runtime.contract.ids import uuid7
 
 NAME = "default"
 OWNER = "owner"
-
-
-@dataclass(frozen=True, slots=True)
-class Organization:
-    id: str
-    name: str
 
 
 def read_token(path: Path) -> str:
@@ -47,37 +43,24 @@ def read_token(path: Path) -> str:
 
 
 def ensure(session: WriteSession, keys: OrganizationKeys, *, token: str, now: datetime) -> Organization:
-    """The first organization with its key, and `token` as the only one that is its owner's."""
-    organization = first(session)
-    if organization is None:
-        organization = Organization(uuid7(), NAME)
-        session.execute(insert(organizations).values(id=organization.id, name=NAME, created_at=now))
+    """The first organization with its encryption key and an owner; `token` opens it as that owner."""
+    organization = repository.first(session) or repository.create(session, keys, NAME, now=now)
     keys.create(session, organization.id)
+    owner = _oldest_owner(session, organization.id)
+    if owner is None:
+        owner = repository.create_person(session, OWNER, email=None, now=now)
+        repository.join(session, organization.id, owner, Role.OWNER, now=now)
     digest = token_digest(token)
-    owners = (credentials.c.organization == organization.id) & (credentials.c.name == OWNER)
-    session.execute(delete(credentials).where(owners, credentials.c.digest != digest))
+    of_home = (credentials.c.organization == organization.id) & credentials.c.created_by.is_(None)
+    useless = (credentials.c.digest != digest) | credentials.c.revoked_at.is_not(None)
+    session.execute(delete(credentials).where(of_home, useless))
     if session.execute(select(credentials.c.id).where(credentials.c.digest == digest)).first() is None:
-        session.execute(
-            insert(credentials).values(
-                digest=digest,
-                id=uuid7(),
-                organization=organization.id,
-                name=OWNER,
-                permissions=[EVERYTHING],
-                created_at=now,
-            )
-        )
+        values = {"digest": digest, "id": uuid7(), "organization": organization.id, "principal": owner, "name": OWNER}
+        session.execute(insert(credentials).values(**values, created_at=now))
     return organization
 
 
-def first(session: ReadSession) -> Organization | None:
-    row = session.execute(select(organizations.c.id, organizations.c.name).order_by(organizations.c.created_at)).first()
-    return Organization(row.id, row.name) if row else None
-
-
-def all_credentials(session: ReadSession) -> list[Credential]:
-    columns = (credentials.c.id, credentials.c.digest, credentials.c.organization, credentials.c.permissions)
-    return [
-        Credential(row.id, row.digest, row.organization, frozenset(row.permissions))
-        for row in session.execute(select(*columns))
-    ]
+def _oldest_owner(session: WriteSession, organization: str) -> str | None:
+    query = select(members.c.person).where(members.c.organization == organization, members.c.role == Role.OWNER)
+    found: str | None = session.execute(query.order_by(members.c.created_at, members.c.person)).scalars().first()
+    return found

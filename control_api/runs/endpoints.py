@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from control_api.authorization import RunsRead, RunsWrite
+from control_api.authorization import RunsRead, RunsWrite, while_valid
 from control_api.openapi import errors
 from control_api.paging import After, Limit, Page
 from control_api.runs.repository import Filter
@@ -101,7 +101,7 @@ async def list_events(
     await service.get(caller.organization, run)
     settings: Settings = request.app.state.settings
     events = service.follow(caller.organization, run, after=last)
-    return event_stream(events, keep_alive=settings.runs.keep_alive)
+    return event_stream(events, keep_alive=settings.runs.keep_alive, allowed=while_valid(request, caller))
 
 
 @router.get(

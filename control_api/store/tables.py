@@ -1,4 +1,6 @@
-"""Every table. Each row carries its organization; the states are those of the contract, and the database checks them.
+"""Every table. Each row carries its organization; but people may belong to many, and weeks belong to all.
+
+The states are those of the contract, and the database checks them.
 
 `agent` is the agent's uuid in the tables of the control API and its name in those of the journal, because an instance
 knows its name only. Tables in `PARTITIONED` exist once per week (`control_api.store.partitions`).
@@ -24,6 +26,7 @@ from sqlalchemy import (
 
 from control_api.store.types import Json, Moment
 from domain.deployment import BuildState, DeploymentState, RevisionState
+from domain.roles import Role
 from orchestrator_runtime.contract.states import RunState, WaitReason
 
 metadata = MetaData(
@@ -68,9 +71,59 @@ organizations = Table(
     "organizations",
     metadata,
     _key("id"),
-    _text("name"),
+    _text("name"),  # a label of hosts, so there is no other of this name
     Column("uid", Integer),  # host user id of its sandboxes
     Column("created_at", Moment, nullable=False),
+    Index("organizations_name_unique", "name", unique=True),
+)
+people = Table(
+    "people",
+    metadata,
+    _key("id"),
+    _text("name"),
+    _text("email", optional=True),  # lower case; only the first owner may have none
+    Column("created_at", Moment, nullable=False),
+    Index("people_email_unique", "email", unique=True),
+)
+members = Table(
+    "members",
+    metadata,
+    _organization(key=True),
+    Column("person", Text, ForeignKey("people.id"), primary_key=True),
+    _text("role"),
+    Column("created_at", Moment, nullable=False),
+    one_of("role", Role),
+    Index("members_person", "person"),
+)
+service_accounts = Table(
+    "service_accounts",
+    metadata,
+    _key("id"),
+    _organization(),
+    _text("name"),
+    _text("role"),
+    _text("created_by"),  # a principal: id of a person or of a service account
+    Column("created_at", Moment, nullable=False),
+    one_of("role", Role),
+    Index("service_accounts_name_unique", "organization", "name", unique=True),
+)
+invitations = Table(
+    "invitations",
+    metadata,
+    _key("id"),
+    _organization(),
+    _text("email"),
+    _text("role"),
+    _text("digest"),  # SHA-256 of the token, hex
+    _text("created_by"),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("accepted_at", Moment),
+    Column("accepted_by", Text, ForeignKey("people.id")),
+    Column("revoked_at", Moment),
+    one_of("role", Role),
+    Index("invitations_digest_unique", "digest", unique=True),
+    Index("invitations_organization", "organization", "id"),
 )
 credentials = Table(
     "credentials",
@@ -78,10 +131,16 @@ credentials = Table(
     _key("digest"),  # SHA-256 of the token, hex
     _text("id"),
     _organization(),
+    _text("principal"),  # a person who is a member, or a service account
     _text("name"),
-    Column("permissions", Json, nullable=False),
+    Column("scopes", Json),  # permissions; null: not narrowed
+    _text("created_by", optional=True),  # null: the platform made it, for the home folder
     Column("created_at", Moment, nullable=False),
-    Column("last_used_at", Moment),
+    Column("expires_at", Moment),
+    Column("last_used_at", Moment),  # written late
+    Column("revoked_at", Moment),
+    Index("credentials_id_unique", "organization", "id", unique=True),
+    Index("credentials_principal", "organization", "principal"),
 )
 organization_keys = Table(
     "organization_keys", metadata, _organization(key=True), Column("wrapped", LargeBinary, nullable=False)
@@ -108,6 +167,7 @@ agents = Table(
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
     Column("deleted_at", Moment),
+    _text("owner", optional=True),  # a principal
     Index(
         "agents_name_unique",
         "organization",
@@ -116,6 +176,17 @@ agents = Table(
         sqlite_where=text("deleted_at IS NULL"),
         postgresql_where=text("deleted_at IS NULL"),
     ),
+)
+agent_grants = Table(
+    "agent_grants",
+    metadata,
+    _organization(key=True),
+    _agent(key=True),
+    _key("principal"),
+    _text("role"),
+    _text("created_by"),
+    Column("created_at", Moment, nullable=False),
+    one_of("role", Role),
 )
 versions = Table(
     "versions",
@@ -290,7 +361,7 @@ payloads = Table(
 )
 PARTITIONED = (run_events, payloads)
 partitions = Table("partitions", metadata, _key("name"), Column("ends_at", Moment, nullable=False))
-"""Which weeks exist. The one table without an organization: a week belongs to all of them."""
+"""Which weeks exist. It has no organization: a week belongs to all of them."""
 identities = Table(
     "identities",
     metadata,

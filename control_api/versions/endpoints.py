@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from control_api.authorization import AgentsRead, AgentsWrite
+from control_api.authorization import AgentsRead, AnAgentWrite
 from control_api.openapi import errors
 from control_api.paging import After, Limit, Page
 from control_api.versions.schemas import VersionView
@@ -48,8 +48,8 @@ Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="Content dig
         ),
     },
 )
-async def upload_version(request: Request, response: Response, caller: AgentsWrite, service: Service) -> VersionView:
-    view, new = await service.upload(caller.organization, request.stream())
+async def upload_version(request: Request, response: Response, caller: AnAgentWrite, service: Service) -> VersionView:
+    view, new = await service.upload(caller, request.stream())
     if not new:
         response.status_code = 200
     return view

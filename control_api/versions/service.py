@@ -8,6 +8,8 @@ from pathlib import Path
 
 from builders import manifest as manifests
 from control_api.agents import rows as agents
+from control_api.agents.access import ownership
+from control_api.authorization import Credential, Ownership, missing
 from control_api.paging import Page, page_of
 from control_api.settings import Settings
 from control_api.store.database import Database, WriteSession
@@ -16,6 +18,7 @@ from control_api.versions.schemas import VersionView
 from domain.clock import Clock
 from domain.home import Home
 from domain.manifest import Manifest
+from domain.roles import MAKES_AGENTS
 from orchestrator_runtime.contract.errors import NotFound, TooLarge, Unprocessable
 
 MEBIBYTE = 1024 * 1024
@@ -45,12 +48,13 @@ class VersionsService:
         """Remove what a crash left of uploads; called once, before the first one."""
         sources.clear_unfinished(self._home.organization("x").parent)
 
-    async def upload(self, organization: str, chunks: AsyncIterable[bytes]) -> tuple[VersionView, bool]:
-        """Store the packed folder that `chunks` are; also says whether it is new.
+    async def upload(self, caller: Credential, chunks: AsyncIterable[bytes]) -> tuple[VersionView, bool]:
+        """Store the packed folder that `chunks` are; also says whether it is new. A new agent is the caller's.
 
-        Raises `TooLarge` (`source_too_large`, `bundle_too_large`), `BadInput` (`bundle_invalid`) or `Unprocessable`
-        (`no_manifest`, `manifest_invalid`).
+        Raises `TooLarge` (`source_too_large`, `bundle_too_large`), `BadInput` (`bundle_invalid`), `Unprocessable`
+        (`no_manifest`, `manifest_invalid`) or `Forbidden` (`permission_missing`).
         """
+        organization = caller.organization
         data = await self._collect(chunks)
         place = self._home.sources(organization)
         digest, folder = await asyncio.to_thread(sources.unpack, data, place)
@@ -62,7 +66,7 @@ class VersionsService:
         known = await self._database.read(lambda session: repository.find(session, organization, digest))
         if known is not None:
             return known, False
-        return await self._database.write(lambda session: self._add(session, organization, digest, manifest)), True
+        return await self._database.write(lambda session: self._add(session, caller, digest, manifest)), True
 
     async def get(self, organization: str, digest: str) -> VersionView:
         """Raises `NotFound` (`version_unknown`)."""
@@ -77,9 +81,17 @@ class VersionsService:
         )
         return page_of(rows, limit=limit, key=lambda version: (version.digest,))
 
-    def _add(self, session: WriteSession, organization: str, digest: str, manifest: Manifest) -> VersionView:
+    def _add(self, session: WriteSession, caller: Credential, digest: str, manifest: Manifest) -> VersionView:
         now = self._clock.now()
-        agent = agents.ensure(session, organization, manifest.name, now=now)
+        organization = caller.organization
+        known = ownership(session, organization, manifest.name)
+        if known is not None:
+            require_write(caller, known)
+            agent = known.id
+        elif caller.may(MAKES_AGENTS):
+            agent = agents.create(session, organization, manifest.name, owner=caller.principal, now=now)
+        else:
+            raise missing(MAKES_AGENTS)
         values = manifest.model_dump(mode="json")
         repository.add(session, organization, agent, digest=digest, manifest=values, source=digest, now=now)
         view = repository.find(session, organization, digest)
@@ -97,6 +109,12 @@ class VersionsService:
                     hint="Name what the agent does not need in .orchestratorignore.",
                 )
         return bytes(data)
+
+
+def require_write(caller: Credential, agent: Ownership | None) -> None:
+    """Raises `Forbidden` (`permission_missing`) unless the caller may deploy this agent."""
+    if not (caller.may("agents:write") or (agent is not None and caller.may_on("agents:write", agent))):
+        raise missing("agents:write")
 
 
 def unknown(digest: str) -> NotFound:

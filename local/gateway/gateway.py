@@ -22,7 +22,16 @@ from local.gateway.metrics import Page, Signals
 from local.gateway.rates import Rates
 from local.gateway.requests import Request
 from local.gateway.revisions import Engine, ServedRevision
-from local.gateway.routes import AGENT_PATH, RevisionKey, RevisionRoute, Route, Table, authorise, parse_table
+from local.gateway.routes import (
+    AGENT_PATH,
+    Credential,
+    RevisionKey,
+    RevisionRoute,
+    Route,
+    Table,
+    authorise,
+    parse_table,
+)
 from local.gateway.settings import Settings
 from local.gateway.sign_ins import SignIns, presented
 from local.gateway.submit_call import SubmitCall, asks_for_async
@@ -62,6 +71,7 @@ class Gateway:
         self._rates = Rates(self.limits)
         self._sign_ins = SignIns(at_once=self.limits.wrong_tokens, pause=self.limits.wrong_token_pause)
         self._unknown: dict[str, Mapping[str, Any]] = {}  # instances whose revision was not pushed yet
+        self._used: set[str] = set()  # digests of credentials that were let in since the server was told last
         self._tasks: set[asyncio.Task[None]] = set()
         self._routed = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -70,6 +80,7 @@ class Gateway:
             settings.control_socket,
             {
                 "routes": self._routes,
+                "routes.applied": lambda peer, message: Message(),  # messages are handled in order
                 "run.dispatch": self._dispatch,
                 "revision.probe": self._probe,
                 "instance.replace": self._replace,
@@ -136,7 +147,7 @@ class Gateway:
 
     def _begin(self, client: ClientConnection, request: Request) -> Exchange | bytes:
         if client.limited_as is not None:
-            credential = self.table.credential(request.first.get(b"authorization"))
+            credential = self._credential(request.first.get(b"authorization"))
             self._rates.check(client.limited_as, credential, self.now())
         host = request.first.get(b"host", b"")
         if b".localhost" in host:
@@ -194,7 +205,9 @@ class Gateway:
     ) -> Exchange:
         if not self._routed.is_set():
             raise Unavailable("The platform is just starting", code="starting", hint="Try again in a moment.")
-        credential = self.table.credential(request.first.get(b"authorization"))
+        credential = self._credential(request.first.get(b"authorization"))
+        if credential is not None:
+            self._used.add(credential.digest)
         by_path = route is None
         if route is None:
             route = self.table.by_path(agent, credential)
@@ -208,7 +221,7 @@ class Gateway:
         run = uuid7()
         identity = Identity(
             run=run,
-            caller=credential.name if credential else PUBLIC_CALLER,
+            caller=credential.name if credential and credential.organization == route.organization else PUBLIC_CALLER,
             correlation=_correlation(request) or run,
         )
         call: AgentCall | SubmitCall
@@ -238,12 +251,15 @@ class Gateway:
         call.start()
         return call
 
+    def _credential(self, authorization: bytes | None) -> Credential | None:
+        return self.table.credential(authorization, now=self._clock.now().timestamp())
+
     def _throttle(self, peer: str, request: Request) -> None:
         """Raises `TooMany` for one more token that is not known here, after many wrong ones."""
         if self._sign_ins.quiet:
             return
         token = presented(request.first.get(b"authorization"))
-        if token is not None and self.table.credential(b"Bearer " + token) is None:
+        if token is not None and self._credential(b"Bearer " + token) is None:
             self._sign_ins.check(peer, token, self.now())
 
     def _wrong_token(self, request: Request, peer: str) -> None:
@@ -282,6 +298,9 @@ class Gateway:
         """Every two seconds."""
         for revision in self.revisions.values():
             revision.decide()
+        if self._used:
+            used, self._used = self._used, set()
+            self.server.notify("credentials.used", {"digests": sorted(used)})
 
     def probe(self) -> None:
         """Every `PROBE_EVERY` seconds."""

@@ -28,6 +28,11 @@ class Credential:
     organization: str
     permissions: frozenset[str]
     name: str  # for the journal: who calls
+    agents: frozenset[str] = frozenset()  # names of those that it may call without the permission
+    expires: float | None = None  # seconds since the epoch
+
+    def may_invoke(self, agent: str) -> bool:
+        return INVOKE in self.permissions or INVOKE_INTERNAL in self.permissions or agent in self.agents
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +98,20 @@ class Table:
     """Everything that was pushed at once."""
 
     generation: int = 0
+    first_organization: str | None = None
     credentials: Mapping[str, Credential] = field(default_factory=dict)  # by digest
     agents: Mapping[tuple[str, str], Route] = field(default_factory=dict)  # by (organization, agent)
     hosts: Mapping[tuple[str, str], Route] = field(default_factory=dict)  # by (agent, organization name or id)
-    by_name: Mapping[str, tuple[Route, ...]] = field(default_factory=dict)
 
-    def credential(self, authorization: bytes | None) -> Credential | None:
-        """The credential that the header field names; None if there is none or it is not known."""
+    def credential(self, authorization: bytes | None, *, now: float) -> Credential | None:
+        """The credential that the header field names; None if there is none, it is not known, or it has expired.
+
+        `now`: seconds since the epoch.
+        """
         if authorization is None or authorization[:7].lower() != b"bearer ":
             return None
-        return self.credentials.get(hashlib.sha256(authorization[7:].strip()).hexdigest())
+        found = self.credentials.get(hashlib.sha256(authorization[7:].strip()).hexdigest())
+        return None if found is not None and found.expires is not None and found.expires <= now else found
 
     def revision(self, organization: str | None, name: str) -> RevisionRoute:
         """Any revision that is served, with traffic or without. Raises `NotFound` (`revision_unknown`)."""
@@ -114,11 +123,12 @@ class Table:
         )
 
     def by_path(self, agent: str, credential: Credential | None) -> Route | None:
-        """The agent of the caller's own organization; without a credential the one public agent of that name."""
-        if credential is not None:
-            return self.agents.get((credential.organization, agent))
-        public = [route for route in self.by_name.get(agent, ()) if route.access == "public"]
-        return public[0] if len(public) == 1 else None
+        """The agent of the caller's own organization; without a credential that of the first one.
+
+        Those of others are called by host then: a name of theirs must not decide what another's address means.
+        """
+        organization = self.first_organization if credential is None else credential.organization
+        return self.agents.get((organization or "", agent))
 
     def by_host(self, host: bytes) -> tuple[Route, str | None] | None:
         """The agent and tag that `[TAG-]NAME.ORGANIZATION.localhost` names."""
@@ -146,15 +156,18 @@ def authorise(route: Route | None, credential: Credential | None, *, agent: str)
             code="unauthenticated",
             hint="Send `Authorization: Bearer TOKEN`; the owner's token is in the file owner-token of the home folder.",
         )
-    needed = INVOKE if route is None or route.access == "organization" else INVOKE_INTERNAL
-    if needed not in credential.permissions and INVOKE_INTERNAL not in credential.permissions:
+    if route is not None and route.organization != credential.organization:
+        route = None
+    internal = route is not None and route.access == "agents"
+    needed = INVOKE_INTERNAL if internal else INVOKE
+    if not (INVOKE_INTERNAL in credential.permissions if internal else credential.may_invoke(agent)):
         raise Forbidden(
             f"This credential lacks the permission {needed}",
             code="permission_missing",
             hint="Ask the owner of the organization for it.",
             permission=needed,
         )
-    if route is None or route.organization != credential.organization:
+    if route is None:
         raise NotFound(
             f"There is no agent {agent}",
             code="agent_unknown",
@@ -171,13 +184,12 @@ def parse_table(fields: Mapping[str, Any], *, zero_grace: float) -> Table:
             organization=item["organization"],
             permissions=frozenset(item["permissions"]),
             name=str(item.get("name") or f"credential:{item['digest'][:12]}"),
+            agents=frozenset(item.get("agents", ())),
+            expires=item.get("expires"),
         )
         for item in fields.get("credentials", ())
     }
     routes = [_route(item, zero_grace=zero_grace) for item in fields.get("agents", ())]
-    by_name: dict[str, tuple[Route, ...]] = {}
-    for route in routes:
-        by_name[route.agent] = (*by_name.get(route.agent, ()), route)
     hosts = {
         (route.agent, owner.lower()): route
         for route in routes
@@ -185,10 +197,10 @@ def parse_table(fields: Mapping[str, Any], *, zero_grace: float) -> Table:
     }
     return Table(
         generation=int(fields.get("generation", 0)),
+        first_organization=fields.get("first_organization"),
         credentials=credentials,
         agents={(route.organization, route.agent): route for route in routes},
         hosts=hosts,
-        by_name=by_name,
     )
 
 

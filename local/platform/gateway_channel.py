@@ -17,6 +17,7 @@ from orchestrator_runtime.contract.wire import Handler, Message, Peer
 
 logger = logging.getLogger("platform.gateway")
 
+TOLD_WAIT = 5.0  # seconds
 GATEWAY_WAIT = 30.0  # seconds a call waits for a gateway that is just being started again
 
 
@@ -68,6 +69,22 @@ class GatewayChannel:
             except Unavailable as error:
                 if error.code != "connection_lost" or not again:
                     raise
+
+    async def told(self) -> None:
+        """Return when the gateway that is there has applied every change that was made before.
+
+        At once if there is none: the next one starts with them.
+        """
+        gateway = self._gateway
+        if gateway is None:
+            return
+        if self._push_due:
+            self._push()
+        try:
+            async with asyncio.timeout(TOLD_WAIT):
+                await gateway.call("routes.applied", {})
+        except (TimeoutError, Unavailable) as error:  # it is dying; whoever takes its place knows everything
+            logger.warning("the gateway did not say that it knows: %s", error)
 
     async def _wait(self) -> Peer:
         try:

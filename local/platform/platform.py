@@ -37,12 +37,15 @@ class Callbacks:
     """(instances): these live."""
     changed: Callable[[str, str], None]
     """(organization, agent): something observed of the agent has changed."""
+    credentials_used: Callable[[list[str]], None]
+    """(digests): the gateway has let these in."""
 
 
 class LocalPlatform:
     """Implements `domain.ports.Platform`.
 
-    `settings` goes to every instance; `organization_name(id)` is what hosts and routes call the organization.
+    `settings` goes to every instance; `organization_name(id)` is what hosts call the organization now, and callers
+    without a credential are in `first_organization` where no host says otherwise.
     `supervisor_handlers` take what the supervisor says about other things than instances, such as builds.
     """
 
@@ -52,6 +55,7 @@ class LocalPlatform:
         home: Home,
         callbacks: Callbacks,
         organization_name: Callable[[str], str],
+        first_organization: str,
         settings: dict[str, Any],
         supervisor_handlers: Mapping[str, Handler] | None = None,
         log_interval: float = LOG_INTERVAL,
@@ -59,6 +63,7 @@ class LocalPlatform:
         self._home = home
         self._callbacks = callbacks
         self._organization_name = organization_name
+        self._first_organization = first_organization
         self._settings = settings
         self._log_interval = log_interval
         self._desired: dict[tuple[str, str], DesiredAgent] = {}
@@ -72,6 +77,7 @@ class LocalPlatform:
                 "run.submit": lambda peer, message: callbacks.submit_run(message),
                 "run.result": lambda peer, message: callbacks.run_result(message),
                 "revision.status": self._status,
+                "credentials.used": self._credentials_used,
             },
             routes=self._snapshot,
         )
@@ -93,7 +99,7 @@ class LocalPlatform:
             tasks.create_task(self.supervisor.serve(supervisor_socket))
 
     def set_credentials(self, credentials: Sequence[dict[str, Any]]) -> None:
-        """Who may call agents: [{"digest", "organization", "permissions"}], for the gateway."""
+        """Who may call agents, for the gateway (docs/internals.md). Also pushes new names of organizations."""
         self._credentials = list(credentials)
         self.gateway.changed()
 
@@ -104,9 +110,7 @@ class LocalPlatform:
         if self._desired.get(key) == agent:
             return
         self._desired[key] = agent
-        self._routes[key] = route(
-            agent, organization_name=self._organization_name(agent.organization), settings=self._settings
-        )
+        self._routes[key] = route(agent, settings=self._settings)
         self.gateway.changed()
 
     async def probe(self, organization: str, revision: str) -> RevisionStatus:
@@ -167,7 +171,14 @@ class LocalPlatform:
     # what the gateway and the supervisor say
 
     def _snapshot(self) -> dict[str, Any]:
-        return {"credentials": self._credentials, "agents": list(self._routes.values())}
+        agents = [
+            {**each, "organization_name": self._organization_name(organization)}
+            for (organization, _), each in self._routes.items()
+        ]
+        return {"first_organization": self._first_organization, "credentials": self._credentials, "agents": agents}
+
+    def _credentials_used(self, peer: Peer, message: Message) -> None:
+        self._callbacks.credentials_used([str(digest) for digest in message.fields["digests"]])
 
     def _status(self, peer: Peer, message: Message) -> None:
         fields = message.fields

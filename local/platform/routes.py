@@ -8,13 +8,13 @@ from typing import Any
 from domain.deployment import DesiredAgent, Revision
 
 
-def route(agent: DesiredAgent, *, organization_name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def route(agent: DesiredAgent, *, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The agent as the gateway serves it. What callers meet before a revision is chosen is the newest revision's.
 
     `settings` goes to every instance (telemetry). An agent without revisions has a route that leads nowhere: its
     callers hear that it is not ready, and not that there is no such agent.
     """
-    named = {"organization": agent.organization, "organization_name": organization_name, "agent": agent.name}
+    named = {"organization": agent.organization, "agent": agent.name}
     if not agent.revisions:
         return {**named, "payload_limit": 0, "traffic": [], "revisions": {}}
     serving = {target.revision for target in agent.traffic if target.percent}

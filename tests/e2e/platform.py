@@ -95,7 +95,7 @@ class Installation:
         """Run `orchestrator …` and return what it printed; with `check`, a failure shows everything it said."""
         done: subprocess.CompletedProcess[str] = subprocess.run(
             [str(Path(sys.executable).parent / "orchestrator"), *arguments],
-            env={**os.environ, "ORCHESTRATOR_HOME": str(self.home)},
+            env={**options.pop("environment", os.environ), "ORCHESTRATOR_HOME": str(self.home)},
             cwd=cwd,
             capture_output=True,
             check=False,

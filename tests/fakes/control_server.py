@@ -47,10 +47,14 @@ def create_revision(*, timeout: float = 30.0, **scale: Any) -> dict[str, Any]:
 
 
 def create_credential(
-    token: str = TOKEN, *, permissions: tuple[str, ...] = ("agents:invoke",), organization: str = ORGANIZATION
+    token: str = TOKEN,
+    *,
+    permissions: tuple[str, ...] = ("agents:invoke",),
+    organization: str = ORGANIZATION,
+    **members: Any,
 ) -> dict[str, Any]:
     digest = hashlib.sha256(token.encode()).hexdigest()
-    return {"digest": digest, "organization": organization, "permissions": list(permissions)}
+    return {"digest": digest, "organization": organization, "permissions": list(permissions), **members}
 
 
 @dataclass(slots=True)
@@ -65,6 +69,7 @@ class FakeServer:
     commits: asyncio.Event = field(default_factory=asyncio.Event)  # clear it, and submitted runs wait
     statuses: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
     greeted: asyncio.Queue[Peer] = field(default_factory=asyncio.Queue)
+    used: list[str] = field(default_factory=list)  # digests of credentials that the gateway has let in
     peers: set[Peer] = field(default_factory=set)
     _server: asyncio.AbstractServer | None = None
 
@@ -91,6 +96,7 @@ class FakeServer:
     def push(self, *agents: dict[str, Any], credentials: list[dict[str, Any]] | None = None) -> None:
         """From now on these are the routes; who is connected is told."""
         self.routes = {
+            "first_organization": ORGANIZATION,
             "credentials": [create_credential()] if credentials is None else credentials,
             "agents": list(agents),
             "generation": self.routes.get("generation", 0) + 1,
@@ -105,6 +111,7 @@ class FakeServer:
                 "run.submit": self._submit,
                 "run.result": self._result,
                 "revision.status": self._status,
+                "credentials.used": self._used,
             },
             on_lost=self.peers.discard,
         )
@@ -127,3 +134,6 @@ class FakeServer:
 
     def _status(self, peer: Peer, message: Message) -> None:
         self.statuses.put_nowait(message.fields)
+
+    def _used(self, peer: Peer, message: Message) -> None:
+        self.used += message.fields["digests"]

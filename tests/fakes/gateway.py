@@ -14,6 +14,7 @@ class FakeGateway:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.snapshots: list[dict[str, Any]] = []
+        self.applied: list[int] = []  # how many snapshots there were when it was asked whether they are applied
         self.pushed = asyncio.Event()
         self.failing: dict[str, Problem] = {}
         self.dispatched: list[Message] = []
@@ -25,6 +26,7 @@ class FakeGateway:
         gateway = cls(await connect(str(path), handlers))
         handlers |= {
             "routes": gateway._routes,
+            "routes.applied": gateway._applied,
             "revision.probe": gateway._probe,
             "run.dispatch": gateway._dispatch,
             "metrics": lambda peer, message: Message({}, b"gateway_requests_total 3\n"),
@@ -46,6 +48,10 @@ class FakeGateway:
     def _routes(self, peer: Peer, message: Message) -> None:
         self.snapshots.append(message.fields)
         self.pushed.set()
+
+    def _applied(self, peer: Peer, message: Message) -> Message:
+        self.applied.append(len(self.snapshots))
+        return Message()
 
     def _probe(self, peer: Peer, message: Message) -> Message:
         revision = message.fields["revision"]

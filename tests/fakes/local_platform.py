@@ -17,6 +17,7 @@ class Asked:
     living: list[list[str]] = field(default_factory=list)
     renewed: list[list[str]] = field(default_factory=list)
     changed: list[tuple[str, str]] = field(default_factory=list)
+    used: list[str] = field(default_factory=list)
 
 
 def callbacks(asked: Asked | None = None) -> Callbacks:
@@ -54,4 +55,5 @@ def callbacks(asked: Asked | None = None) -> Callbacks:
         instances_living=instances_living,
         renew_leases=renew_leases,
         changed=changed,
+        credentials_used=asked.used.extend,
     )

@@ -50,7 +50,12 @@ async def fake(folder: Path) -> AsyncIterator[Subject]:
 async def embedded(folder: Path) -> AsyncIterator[Subject]:
     home = Home(folder)
     platform = LocalPlatform(
-        home=home, callbacks=callbacks(), organization_name=lambda _: "default", settings={}, log_interval=0.001
+        home=home,
+        callbacks=callbacks(),
+        organization_name=lambda _: "default",
+        first_organization="o-1",
+        settings={},
+        log_interval=0.001,
     )
     path = folder / "control.sock"
     listening = socket.socket(socket.AF_UNIX)

@@ -13,25 +13,39 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 from sqlalchemy import insert
 
 from builders import bundle
+from control_api.agents.access import AgentAccess
 from control_api.agents.service import AgentsService
 from control_api.app import create_app
-from control_api.authorization import Credential, Credentials, new_token, token_digest
+from control_api.authorization import new_token, token_digest
 from control_api.builds.service import BuildsService
 from control_api.changes import Changes, agent_topic
 from control_api.deployments.service import DeploymentsService
+from control_api.grants.service import GrantsService
+from control_api.invitations.service import InvitationsService
+from control_api.keys import repository as keys_of
+from control_api.keys.service import KeysService
+from control_api.keys.use import KeyUse
 from control_api.logs.service import LogsService
+from control_api.members.service import MembersService
+from control_api.organizations import repository as organizations_of
+from control_api.organizations.directory import Directory
+from control_api.organizations.service import OrganizationsService
 from control_api.reconciler.reconciler import Reconciler
 from control_api.revisions.service import RevisionsService
 from control_api.secrets.service import SecretsService
+from control_api.service_accounts.service import ServiceAccountsService
 from control_api.settings import Settings
 from control_api.store.database import Database, WriteSession, open_database
 from control_api.store.keys import MasterKey, OrganizationKeys
-from control_api.store.tables import organizations
+from control_api.store.tables import credentials, organizations
 from control_api.versions.service import VersionsService
 from domain.home import Home
+from domain.roles import Role
+from orchestrator_runtime.contract.ids import uuid7
 from tests.fakes.builder import FakeBuilder
 from tests.fakes.manual_clock import START, ManualClock
 from tests.fakes.platform import FakePlatform
@@ -39,6 +53,16 @@ from tests.fakes.platform import FakePlatform
 ORGANIZATION = "o-1"
 ADDRESS = "http://127.0.0.1:4100"
 CODE = "def run(input):\n    return input\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Somebody:
+    """A person with a key of theirs."""
+
+    id: str
+    organization: str
+    token: str
+    client: httpx.AsyncClient
 
 
 @dataclass(slots=True)
@@ -57,7 +81,10 @@ class World:
     _database: Database | None = None
     _secrets: SecretsService | None = None
     _agents: AgentsService | None = None
+    _directory: Directory | None = None
     _client: httpx.AsyncClient | None = None
+    _clients: list[httpx.AsyncClient] = field(default_factory=list)
+    _app: FastAPI | None = None
 
     @property
     def database(self) -> Database:
@@ -75,6 +102,11 @@ class World:
         return self._agents
 
     @property
+    def directory(self) -> Directory:
+        assert self._directory is not None
+        return self._directory
+
+    @property
     def logs(self) -> LogsService:
         return LogsService(database=self.database, platform=self.platform, changes=self.changes)
 
@@ -87,7 +119,8 @@ class World:
         self._database = open_database(self.url)
         self.changes = changes = Changes()
         keys = OrganizationKeys(MasterKey(b"k" * 32))
-        await self.database.write(lambda session: _organization(session, keys))
+        await self.database.write(lambda session: self._organization(session, keys))
+        self._directory = directory = await Directory.load(self.database, clock=self.clock)
         self._secrets = secrets = SecretsService(database=self.database, keys=keys, clock=self.clock)
         reconciler = Reconciler(
             database=self.database,
@@ -102,36 +135,52 @@ class World:
         app = create_app(clock=self.clock, measure=lambda *measured: None)
         common: dict[str, Any] = {"database": self.database, "clock": self.clock}
         wishes: dict[str, Any] = {"reconciler": reconciler, "changes": changes, "address": ADDRESS}
-        self._agents = AgentsService(**common, **wishes, platform=self.platform)
+        self._agents = AgentsService(**common, **wishes, platform=self.platform, directory=directory)
+        who: dict[str, Any] = {**common, "directory": directory}
         services = {
+            "access": AgentAccess(self.database),
             "agents": self.agents,
             "builds": BuildsService(database=self.database),
-            "credentials": Credentials(
-                [Credential("c-1", token_digest(self.token), ORGANIZATION, frozenset({"*"}))],
-            ),
+            "credentials": directory.credentials,
             "deployments": DeploymentsService(**common, **wishes),
+            "grants": GrantsService(**who, changes=changes),
+            "invitations": InvitationsService(**who, keys=keys),
+            "keys": KeysService(**who),
             "logs": self.logs,
+            "members": MembersService(**who),
+            "organizations": OrganizationsService(database=self.database, directory=directory),
             "revisions": RevisionsService(database=self.database, platform=self.platform),
             "secrets": secrets,
+            "service_accounts": ServiceAccountsService(**who),
             "settings": self.settings,
             "versions": VersionsService(**common, home=self.home, settings=self.settings),
         }
         for name, service in services.items():
             setattr(app.state, name, service)
-        self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
-            base_url="http://server/api/v1",
-            headers={"authorization": f"Bearer {self.token}"},
-        )
+        self._app = app
+        self._client = self.client_of(self.token)
         if reconciling:
             self._running.append(asyncio.create_task(reconciler.run()))
+
+    def _organization(self, session: WriteSession, keys: OrganizationKeys) -> None:
+        """The first organization, with an owner whose key is that of the home folder."""
+        if session.execute(organizations.select()).first() is not None:
+            return
+        session.execute(insert(organizations).values(id=ORGANIZATION, name="default", created_at=START))
+        keys.create(session, ORGANIZATION)
+        person = organizations_of.create_person(session, "owner", email=None, now=START)
+        organizations_of.join(session, ORGANIZATION, person, Role.OWNER, now=START)
+        key = {"digest": token_digest(self.token), "id": uuid7(), "organization": ORGANIZATION, "principal": person}
+        session.execute(insert(credentials).values(**key, name="owner", created_at=START))
 
     async def stop(self) -> None:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         self._running.clear()
-        await self.client.aclose()
+        for client in self._clients:
+            await client.aclose()
+        self._clients.clear()
         await self.database.close()
 
     async def restart(self) -> None:
@@ -139,6 +188,40 @@ class World:
         await self.stop()
         self.platform.desired.clear()
         await self.start()
+
+    # who asks
+
+    def client_of(self, token: str | None) -> httpx.AsyncClient:
+        """The API as whoever has this token; without one as nobody."""
+        assert self._app is not None
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        transport = httpx.ASGITransport(self._app)
+        made = httpx.AsyncClient(transport=transport, base_url="http://server/api/v1", headers=headers)
+        self._clients.append(made)
+        return made
+
+    async def somebody(self, role: Role, *, organization: str = ORGANIZATION, name: str = "Ada") -> Somebody:
+        """A new member with a key that is not narrowed."""
+        now = self.clock.now()
+
+        def join(session: WriteSession) -> tuple[str, str]:
+            person = organizations_of.create_person(session, name, email=None, now=now)
+            organizations_of.join(session, organization, person, role, now=now)
+            _, token = keys_of.create(session, organization, person, name="first", created_by=person, now=now)
+            return person, token
+
+        person, token = await self.directory.change_in(organization, join)
+        return Somebody(person, organization, token, self.client_of(token))
+
+    async def stranger(self) -> Somebody:
+        """The owner of another organization."""
+        keys, now = OrganizationKeys(MasterKey(b"k" * 32)), self.clock.now()
+        made = await self.database.write(lambda session: organizations_of.create(session, keys, "others", now=now))
+        return await self.somebody(Role.OWNER, organization=made.id, name="Eve")
+
+    async def write_use(self) -> None:
+        """What the server does every few seconds."""
+        await KeyUse(self.database, self.directory.credentials).write()
 
     # what tests do
 
@@ -158,6 +241,16 @@ class World:
         deployment = await self.ask(await self.upload(name, code=code, **files))
         return await self.finished(deployment["id"])
 
+    async def deploy_as(self, somebody: Somebody, name: str = "triage") -> str:
+        """As `deploy`, by a member; returns the digest."""
+        uploaded = await somebody.client.post("/versions", content=pack(name))
+        assert uploaded.status_code == 201, uploaded.text
+        digest = str(uploaded.json()["digest"])
+        asked = await somebody.client.post("/deployments", json={"digest": digest})
+        assert asked.status_code == 202, asked.text
+        await self.finished(asked.json()["id"])
+        return digest
+
     async def finished(self, deployment: str) -> dict[str, Any]:
         async with asyncio.timeout(10):
             await self.client.get(f"/deployments/{deployment}/events")
@@ -167,6 +260,12 @@ class World:
         answer = await self.client.get(path, params=query)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    async def watched(self, name: str) -> None:
+        """Return when somebody follows the agent and has seen what there is."""
+        async with asyncio.timeout(10):
+            while not self.changes._watchers.get(agent_topic(ORGANIZATION, name)):
+                await asyncio.sleep(0)
 
     async def agent_says(self, condition: Any, name: str = "triage") -> None:
         """Return when something about the agent is so; looks again whenever the agent has changed."""
@@ -194,12 +293,6 @@ def events(body: str) -> list[tuple[str, str, Any]]:
         if "event" in lines:
             found.append((lines.get("id", ""), lines["event"], json.loads(lines["data"])))
     return found
-
-
-def _organization(session: WriteSession, keys: OrganizationKeys) -> None:
-    if session.execute(organizations.select()).first() is None:
-        session.execute(insert(organizations).values(id=ORGANIZATION, name="default", created_at=START))
-    keys.create(session, ORGANIZATION)
 
 
 @asynccontextmanager

@@ -113,7 +113,7 @@ async def test_an_agent_is_reached_by_host_and_a_revision_by_tag() -> None:
 
 async def test_an_agent_without_a_ready_revision_is_known_and_not_ready() -> None:
     async with create_world() as world:
-        await world.push(route(DesiredAgent("org-1", "echo", (), ()), organization_name="acme", settings={}))
+        await world.push(route(DesiredAgent("org-1", "echo", (), ()), settings={}))
         answer = await world.call("/agents/echo")
         assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "agent_not_ready", "1")
         assert "orchestrator describe echo" in answer.json()["hint"]

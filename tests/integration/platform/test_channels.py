@@ -94,6 +94,7 @@ async def world() -> AsyncIterator[World]:
             home=home,
             callbacks=callbacks(asked),
             organization_name=lambda organization: "acme",
+            first_organization="o-1",
             settings={"sampling": 1.0},
             log_interval=0.0,
         )
@@ -167,6 +168,20 @@ async def test_a_gateway_gets_the_routes_when_it_says_hello_and_whenever_they_ch
     assert await gateway.routes() == {}
     generations = [snapshot["generation"] for snapshot in gateway.snapshots]
     assert generations == sorted(set(generations))
+    gateway.peer.close()
+
+
+async def test_a_change_is_told_when_the_gateway_has_it_and_its_uses_are_passed_on(world: World) -> None:
+    await world.platform.gateway.told()  # nobody is there: nobody is waited for
+    gateway = await world.gateway()
+    await gateway.routes()
+    world.platform.set_credentials([{"digest": "d", "organization": "o-1", "permissions": []}])
+    await world.platform.gateway.told()
+    [applied] = gateway.applied
+    assert gateway.snapshots[applied - 1]["credentials"][0]["digest"] == "d"
+    assert gateway.snapshots[applied - 1]["first_organization"] == "o-1"
+    gateway.peer.notify("credentials.used", {"digests": ["d"]})
+    await until(lambda: world.asked.used == ["d"])
     gateway.peer.close()
 
 

@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from control_api.authorization import Credentials
+from control_api.organizations import credentials as computed
 from control_api.organizations import owner
+from control_api.organizations.repository import Organization
 from control_api.store.database import Database, open_database
 from control_api.store.keys import MasterKey, OrganizationKeys
 from control_api.store.migrate import migrate
+from domain.roles import PERMISSIONS, Role
 from tests.fakes.manual_clock import ManualClock
 
 CLOCK = ManualClock()
@@ -27,13 +31,17 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     await opened.close()
 
 
-async def ensure(database: Database, token: str) -> owner.Organization:
+async def ensure(database: Database, token: str) -> Organization:
     keys = OrganizationKeys(MasterKey(bytes(32)))
     return await database.write(lambda session: owner.ensure(session, keys, token=token, now=CLOCK.now()))
 
 
+async def change(database: Database, statement: str) -> None:
+    await database.write(lambda session: session.execute(text(statement)))
+
+
 async def credentials(database: Database) -> Credentials:
-    return Credentials(await database.read(owner.all_credentials))
+    return Credentials(await database.read(computed.load))
 
 
 def test_the_token_is_made_once_and_nobody_else_can_read_it(tmp_path: Path) -> None:
@@ -65,3 +73,30 @@ async def test_a_new_token_makes_the_one_before_worthless(database: Database) ->
     found = await credentials(database)
     assert found.find("orc_one") is None
     assert found.find("orc_two") is not None
+
+
+async def test_the_token_is_of_a_person_who_is_owner_and_may_do_all_that_there_is(database: Database) -> None:
+    await ensure(database, "orc_one")
+    found = (await credentials(database)).find("orc_one")
+    assert found is not None
+    assert (found.role, found.permissions) == (Role.OWNER, PERMISSIONS)
+    assert found.name == f"person:{found.principal}"
+
+
+async def test_when_its_owner_has_left_the_next_start_gives_the_token_to_another(database: Database) -> None:
+    await ensure(database, "orc_one")
+    before = (await credentials(database)).find("orc_one")
+    assert before is not None
+    await change(database, "INSERT INTO people (id, name, created_at) VALUES ('p-2', 'Bob', 0)")
+    await change(
+        database,
+        "INSERT INTO members (organization, person, role, created_at) "
+        "SELECT organization, 'p-2', 'owner', 1 FROM members",
+    )
+    await change(database, f"DELETE FROM members WHERE person = '{before.principal}'")
+    await change(database, "UPDATE credentials SET revoked_at = 1")
+    assert (await credentials(database)).find("orc_one") is None
+    await ensure(database, "orc_one")
+    after = (await credentials(database)).find("orc_one")
+    assert after is not None
+    assert after.principal == "p-2"

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import CheckConstraint, Connection, inspect, text
+from sqlalchemy import CheckConstraint, Connection, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
+from control_api.organizations.credentials import load
 from control_api.store import transitions
+from control_api.store.database import ReadSession
 from control_api.store.engines import open_engine
 from control_api.store.migrate import migrate
-from control_api.store.tables import PARTITIONED, metadata
+from control_api.store.tables import PARTITIONED, agents, members, metadata
+from domain.roles import PERMISSIONS
 from orchestrator_runtime.contract.errors import Conflict
+from tests.integration.postgres import fresh_database
 
 first = import_module("control_api.store.migrations.versions.0001_first")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,7 +62,7 @@ def test_an_illegal_transition_is_refused_by_the_database(database_url: str) -> 
     engine = open_engine(database_url, writing=True)
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO organizations VALUES ('o', 'o', NULL, 0)"))
-        connection.execute(text("INSERT INTO agents VALUES ('a', 'o', 'a', 0, 0, NULL)"))
+        connection.execute(text("INSERT INTO agents VALUES ('a', 'o', 'a', 0, 0, NULL, NULL)"))
         connection.execute(
             text(
                 "INSERT INTO builds (id, organization, agent, version, state, created_at) "
@@ -81,3 +88,52 @@ def test_a_newer_database_is_refused_and_left_alone(database_url: str, tmp_path:
         migrate(database_url, backups=tmp_path, now=NOW)
     assert refused.value.code == "database_newer"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_there_was_belongs_to_the_owner_of_its_organization(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    at_first(url)
+    check_owned(url, tmp_path)
+
+
+def test_what_there_was_on_postgresql_belongs_to_the_owner_of_its_organization(
+    postgres_template: Callable[[], str], tmp_path: Path
+) -> None:
+    server, _, there = postgres_template().rpartition("/")
+    url = fresh_database(f"{server}/{there}", f"{there}_old")
+    at_first(url)
+    check_owned(url, tmp_path)
+
+
+def at_first(url: str) -> None:
+    """An installation of the first revision: an organization, its owner's token and a narrower one, and an agent."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(str(first.__file__)).parents[1]))
+    engine = open_engine(url, writing=True)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in (
+            "INSERT INTO organizations VALUES ('o', 'default', NULL, 0)",
+            """INSERT INTO credentials VALUES ('d', 'c-1', 'o', 'owner', '["*"]', 1, 2)""",
+            """INSERT INTO credentials VALUES ('e', 'c-2', 'o', 'ci', '["runs:read"]', 1, NULL)""",
+            "INSERT INTO agents VALUES ('a', 'o', 'triage', 0, 0, NULL)",
+        ):
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+def check_owned(url: str, folder: Path) -> None:
+    assert migrate(url, backups=folder, now=NOW) is not None, "a backup is made first"
+    engine = open_engine(url, writing=False)
+    with engine.connect() as connection:
+        [member] = connection.execute(select(members)).all()
+        assert (member.organization, member.role) == ("o", "owner")
+        assert connection.execute(select(agents.c.owner)).scalar_one() == member.person
+        found = {one.id: one for one in load(ReadSession(connection))}
+    engine.dispose()
+    assert {one.principal for one in found.values()} == {member.person}
+    assert found["c-1"].permissions == PERMISSIONS
+    assert found["c-2"].permissions == {"runs:read", "self:read"}

@@ -40,7 +40,7 @@ def policy(answer: httpx.Response) -> dict[str, str]:
         "/api/v1/docs/start.js",
     ],
 )
-@pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", "Bearer wrong"])
+@pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", "Bearer wrong"], ids=["right", "wrong"])
 async def test_every_answer_is_data_for_nobody_else(path: str, authorization: str) -> None:
     """Also errors, also one that nobody planned for (the services of this application are missing)."""
     async with client(authorization=authorization) as opened:

@@ -9,6 +9,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from control_api.app import create_app
+from domain.roles import PERMISSIONS, PUBLIC
 from orchestrator_runtime.contract.errors import BY_STATUS
 from tests.fakes.manual_clock import ManualClock
 
@@ -33,6 +34,13 @@ def test_every_operation_has_a_summary_and_a_tag(name: str) -> None:
     assert OPERATIONS[name]["summary"]
     assert OPERATIONS[name]["tags"]
     assert OPERATIONS[name]["summary"][0].isupper()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_says_which_permission_it_needs(name: str) -> None:
+    permission = OPERATIONS[name]["x-permission"]
+    assert permission in PERMISSIONS | PUBLIC
+    assert (OPERATIONS[name].get("security") == [{}, {"token": []}]) == (permission in PUBLIC)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -68,3 +68,14 @@ def test_the_last_event_id_is_a_number_of_ours() -> None:
         with pytest.raises(BadInput) as refused:
             last_number(wrong)
         assert refused.value.code == "last_event_id_invalid"
+
+
+async def test_a_stream_ends_before_what_its_reader_may_not_see_any_more() -> None:
+    allowed = [True, False]
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        yield b"seen"
+        yield b"not seen"
+
+    stream = kept_alive(chunks(), silence=60, filler=b"", allowed=lambda: allowed.pop(0))
+    assert [chunk async for chunk in stream] == [b"", b"seen"]

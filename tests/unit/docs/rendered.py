@@ -23,6 +23,7 @@ from domain.deployment import (
     RevisionState,
 )
 from domain.home import HOME_VARIABLE
+from domain.roles import TABLE
 from orchestrator_runtime.contract.states import (
     ATTEMPT_TRANSITIONS,
     RUN_TRANSITIONS,
@@ -76,6 +77,14 @@ def machine(states: type[State], table: Mapping[State, frozenset[State]]) -> str
     return markdown_table(("state", "may become"), rows)
 
 
+def permissions() -> str:
+    rows = (
+        (f"`{name}`", least.everywhere.value, least.on_agent.value if least.on_agent else "–", least.meaning)
+        for name, least in TABLE.items()
+    )
+    return markdown_table(("permission", "from", "by a grant on one agent from", "what for"), rows)
+
+
 def settings() -> str:
     return markdown_table(("variable", "default", "meaning"), _settings())
 
@@ -106,6 +115,7 @@ def markdown_table(headings: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -
 PARTS: Mapping[Path, tuple[Callable[[], str], ...]] = {
     DOCS / "states.md": (run, wait_reasons, attempt, step, deployment, build, revision),
     DOCS / "guides" / "operating.md": (settings,),
+    DOCS / "guides" / "organizations.md": (permissions,),
 }
 
 
