@@ -43,7 +43,9 @@ async def test_a_viewer_with_a_grant_works_on_that_agent_and_no_other(world: Wor
     assert (await world.client.put(path, json={"role": "developer"})).status_code == 204
     [grant] = (await world.get("/agents/triage/grants"))["items"]
     assert (grant["principal"]["name"], grant["role"], grant["created_by"]["name"]) == ("Ada", "developer", "owner")
-    assert (await ada.client.post("/versions", content=pack(code="new = 1\n"))).status_code == 201
+    uploaded = await ada.client.post("/versions", content=pack(code="new = 1\n"))
+    assert uploaded.status_code == 201
+    assert (await ada.client.post("/deployments", json={"digest": uploaded.json()["digest"]})).status_code == 202
     assert (await ada.client.post("/versions", content=pack("other", code="new = 1\n"))).status_code == 403
     assert (await ada.client.post("/versions", content=pack("fresh"))).status_code == 403
     assert (await ada.client.delete("/agents/other")).status_code == 403

@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from control_api.members import repository as members
+from control_api.store.database import WriteSession
 from domain.roles import Role
 from tests.integration.api.world import ADDRESS, ORGANIZATION, World
 
@@ -120,3 +122,28 @@ async def test_what_a_removed_member_follows_ends_before_the_next_event(world: W
     async with asyncio.timeout(10):
         answer = await following
     assert "Bob" not in answer.text
+
+
+async def test_a_change_counts_also_if_whoever_asked_for_it_has_gone(world: World) -> None:
+    ada = await world.somebody(Role.VIEWER)
+    leaving = asyncio.ensure_future(
+        world.directory.change_in(ORGANIZATION, lambda session: members.remove(session, ORGANIZATION, ada.id))
+    )
+    await asyncio.sleep(0)
+    leaving.cancel()
+    async with asyncio.timeout(10):
+        while world.directory.credentials.find(ada.token) is not None:
+            await asyncio.sleep(0)
+    assert leaving.cancelled()
+
+
+async def test_a_change_that_fails_changes_nothing_that_is_known(world: World) -> None:
+    ada = await world.somebody(Role.VIEWER)
+
+    def fail(session: WriteSession) -> None:
+        members.remove(session, ORGANIZATION, ada.id)
+        raise LookupError("too late")
+
+    with pytest.raises(LookupError):
+        await world.directory.change_in(ORGANIZATION, fail)
+    assert (await ada.client.get("/agents")).status_code == 200
