@@ -151,6 +151,7 @@ def dispatch(session: ReadSession, attempt: Attempt, *, keys: OrganizationKeys) 
         "deadline": row.timeout,
         "correlation": row.correlation,
         "caller": row.caller,
+        "traceparent": row.traceparent,
     }
     return Message(fields, body)
 

@@ -39,6 +39,7 @@ from orchestrator_runtime.contract.sandbox import limits, mounts, namespaces, ne
 
 SERVER = "orchestrator_runtime.server"
 CHUNK = 256 * 1024
+PORT = "8080"  # Knative's default
 FAILED = 70  # exit status of an instance that could not be isolated or told what it is
 _LISTEN, _CONTROL, _START = 3, 4, 5  # the only descriptors that are left besides the standard ones
 
@@ -125,12 +126,18 @@ def _take_environment(start: InstanceStart, *, has_network: bool) -> None:
     os.environ.update(network.proxy_environment() if has_network else {})
     os.environ.update(start.env)
     os.environ.update(start.secrets)
+    os.environ.update(_described(start))
     sys.path.insert(0, SOURCE_PATH)
     os.chdir(SOURCE_PATH)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     _mix_in_randomness()
     gc.enable()
+
+
+def _described(start: InstanceStart) -> dict[str, str]:
+    """What Knative's runtime contract names. Nothing listens at that port: calls come over a socket of ours."""
+    return {"PORT": PORT, "K_SERVICE": start.agent, "K_CONFIGURATION": start.agent, "K_REVISION": start.revision}
 
 
 def _mix_in_randomness() -> None:

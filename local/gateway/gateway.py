@@ -16,7 +16,7 @@ from local.gateway.body_budget import BodyBudget
 from local.gateway.client import ClientConnection
 from local.gateway.connections import Connections
 from local.gateway.exchange import Exchange
-from local.gateway.heads import OWN_LINES, SECURE_LINE, answer
+from local.gateway.heads import OWN_LINES, SECURE_LINE, answer, one_line
 from local.gateway.links import Link
 from local.gateway.metrics import Page, Signals
 from local.gateway.rates import Rates
@@ -370,6 +370,8 @@ class Gateway:
         lines = [(b"host", f"{route.agent}.localhost".encode())]
         if asked.get("content_type"):
             lines.append((b"content-type", asked["content_type"].encode("latin-1", "replace")))
+        if fields.get("traceparent"):
+            lines.append((headers.TRACEPARENT.encode(), one_line(fields["traceparent"]).encode("latin-1", "replace")))
         request = Request(
             str(asked.get("method") or "POST").encode(), target.encode("latin-1", "replace"), lines, modern=True
         )

@@ -112,6 +112,11 @@ class FakeJournal:
         kept = self.runs[run]
         kept.state, kept.instance = "waiting", None
 
+    def retry(self, run: str) -> None:
+        """A run that has ended is to be attempted again."""
+        self.runs[run].ending = None
+        self.lose(run)
+
     def cancel(self, run: str, *, grace: float = 5.0) -> None:
         for peer in self._peers:
             peer.notify("cancel", {"run": run, "grace": grace})

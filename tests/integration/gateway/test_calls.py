@@ -261,6 +261,7 @@ async def test_the_server_dispatches_a_run_through_the_gateway() -> None:
             "revision": "echo-00001",
             "request": {"method": "POST", "path": "/work", "query": "", "content_type": "text/plain"},
             "deadline": 30.0,
+            "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\nx-forged: yes",
         }
         reply = await within(server.call("run.dispatch", fields, b"in"))
         assert reply.fields["status"] == 200
@@ -268,6 +269,8 @@ async def test_the_server_dispatches_a_run_through_the_gateway() -> None:
         assert received.body == b"in"
         assert received.headers["orchestrator-run-id"] == "r1"
         assert received.headers["orchestrator-dispatch"] == "1"
+        assert received.headers["traceparent"].startswith("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        assert "x-forged" not in received.headers
 
 
 def dispatched(run: str, path: str) -> dict[str, object]:

@@ -16,6 +16,8 @@ from orchestrator_runtime.contract.errors import AgentError, BadGateway, BadInpu
 from tests.fakes.instances import FakeInstances
 from tests.integration.journal.world import REQUEST, World
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 
 @pytest.fixture
 def instances() -> FakeInstances:
@@ -41,7 +43,7 @@ async def changed(journal: World, run: str, *, count: int) -> None:
 async def test_an_asynchronous_call_is_sent_with_all_that_makes_the_request(
     journal: World, dispatcher: Dispatcher, instances: FakeInstances
 ) -> None:
-    await journal.submit("r-1", b"input", caller="me")
+    await journal.submit("r-1", b"input", caller="me", traceparent=TRACEPARENT)
     await dispatcher.look()
     sending = await instances.sent.get()
     assert sending.body == b"input"
@@ -54,6 +56,7 @@ async def test_an_asynchronous_call_is_sent_with_all_that_makes_the_request(
         "deadline": 60.0,
         "correlation": "c-r-1",
         "caller": "me",
+        "traceparent": TRACEPARENT,
     }
 
 

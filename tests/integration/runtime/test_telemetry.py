@@ -95,6 +95,19 @@ async def test_a_run_continues_its_caller_s_trace_and_its_steps_are_below_it() -
         assert "status" not in run
 
 
+async def test_a_later_attempt_continues_its_caller_s_trace() -> None:
+    with collector() as (endpoint, spans):
+        settings = {"otlp_endpoint": endpoint, "trace_sample_ratio": 0.0}
+        async with create_world(handle, settings=settings) as world:
+            traced = {"traceparent": f"00-{TRACE}-{PARENT}-01", "orchestrator_run_id": "r-1"}
+            await world.call("fail", **traced)
+            world.journal.retry("r-1")
+            await world.call(orchestrator_dispatch="1", **traced)
+        runs = [span for span in spans if span["name"] == "echo"]
+        assert [(span["traceId"], span["parentSpanId"]) for span in runs] == [(TRACE, PARENT)] * 2
+        assert [_plain(span)["orchestrator.run.attempt"] for span in runs] == ["1", "2"]
+
+
 async def test_a_failed_run_is_a_failed_span_of_a_trace_of_its_own() -> None:
     with collector() as (endpoint, spans):
         settings = {"otlp_endpoint": endpoint, "trace_sample_ratio": 1.0}

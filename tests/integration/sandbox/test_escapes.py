@@ -123,6 +123,17 @@ async def test_secrets_reach_their_agent_only(supervisor: Supervisor) -> None:
 # poison
 
 
+async def test_an_agent_reads_what_knative_s_contract_names_in_its_environment(cell: Cell) -> None:
+    environment = await cell.attempt("environment")
+    names = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
+    assert [environment[name] for name in names] == [
+        "8080",
+        cell.info["agent"],
+        cell.info["agent"],
+        cell.info["revision"],
+    ]
+
+
 async def test_the_shared_environment_cannot_be_written(cell: Cell, jail: Keeper) -> None:
     module = str(jail.site_packages / "attempts.py")
     for attempt in ("write_file", "replace_file", "change_mode"):
