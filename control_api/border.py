@@ -67,6 +67,9 @@ class Border:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        scope["scheme"] = headers.get(
+            "x-forwarded-proto", "http"
+        )  # the gateway's word, which lets no other one through
         asked = headers.get(CORRELATION_ID, "")
         identity = asked if ACCEPTABLE_ID.fullmatch(asked) else uuid7()
         started = self._clock.monotonic()

@@ -76,3 +76,10 @@ async def test_no_other_origin_is_let_in(method: str) -> None:
     async with client(**SITE, **asked) as opened:
         answer = await opened.request(method, "/api/v1/openapi.json")
     assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_redirect_stays_with_the_scheme_that_the_caller_came_by(scheme: str) -> None:
+    async with client(**{"x-forwarded-proto": scheme, "host": "agents.example"}) as opened:
+        answer = await opened.get("/api/v1/agents/")
+    assert (answer.status_code, answer.headers["location"]) == (307, f"{scheme}://agents.example/api/v1/agents")
