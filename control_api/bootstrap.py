@@ -151,7 +151,7 @@ class Server:
             clock=clock,
         )
         builder.clear_unfinished()
-        self.metrics = Metrics(gateway=self.platform.gateway_metrics)
+        self.metrics = Metrics(gateway=self.platform.gateway_metrics, waiting=lambda: database.waiting)
         self.journal.on_end(self.metrics.count_end)
         self.reconciler = Reconciler(
             database=database,

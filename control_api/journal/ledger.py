@@ -40,12 +40,14 @@ ENDS = frozenset({"run.succeeded", "run.failed", "run.cancelled", "step.succeede
 
 
 class Ended(NamedTuple):
-    """A run or a step that has ended; of which agent, how, and for a run after how many seconds."""
+    """A run or a step that has ended; of which agent, how, after how many seconds, with how many tokens of a model."""
 
     agent: str
     what: str  # run, or the kind of the step; `other` for one that we do not know
     state: str
-    seconds: float
+    seconds: float | None  # None for a step of an older runtime
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 def dumps(value: Any) -> str:
@@ -184,9 +186,13 @@ class Ledger:
         step_kind: str | None = None,
         call: Any = None,
         data: Any = None,
+        seconds: float | None = None,
         content: bytes | None = None,
     ) -> None:
-        """Append an event to the run, with `content` sealed into it or stored apart."""
+        """Append an event to the run, with `content` sealed into it or stored apart.
+
+        `seconds`: that a step took which has ended with it.
+        """
         run.event_count = seq = run.event_count + 1
         inline = address = None
         if content is not None:
@@ -216,9 +222,12 @@ class Ledger:
         self.change(run)
         if kind in ENDS:
             what, _, state = kind.partition(".")
-            if what != "run":
+            if what == "run":
+                self._ended.append(Ended(run.agent, what, state, self.now - run.created_at))
+            else:
                 what = step_kind if step_kind in STEP_KINDS else "other"
-            self._ended.append(Ended(run.agent, what, state, self.now - run.created_at))
+                tokens = (_tokens(data, name) for name in ("input_tokens", "output_tokens"))
+                self._ended.append(Ended(run.agent, what, state, seconds, *tokens))
 
     def inline(self, run: Run, seq: int) -> bytes | None:
         """The payload of one event; empty if it has none, None if it is one that is stored apart."""
@@ -246,6 +255,12 @@ class Ledger:
             events_table(partition).insert(self.session, rows)
         self._events.clear()
         self._payloads.flush(self.session)
+
+
+def _tokens(data: Any, name: str) -> int:
+    """What a model's step says of its tokens; an instance may write anything there."""
+    value = data.get(name) if isinstance(data, dict) else None
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def event_context(run: str, seq: int) -> bytes:

@@ -127,6 +127,7 @@ class Append(Fenced):
                 step_kind=event.get("step_kind"),
                 call=call,
                 data=event.get("data"),
+                seconds=event.get("seconds"),
                 content=None if part is None else self.blobs[part],
             )
             if call is not None and event["kind"] == "step.succeeded":
@@ -148,6 +149,7 @@ def checked_events(events: Any, blobs: int) -> list[Event]:
             all(text is None or (isinstance(text, str) and "\0" not in text) for text in texts)
             and all(isinstance(event.get(name, {}), dict | None) for name in ("data", "call"))
             and (part is None or (isinstance(part, int) and 0 <= part < blobs))
+            and isinstance(event.get("seconds"), float | int | None)
         )
         if not well_typed:
             raise BadInput(f"An event {event['kind']} has a member of the wrong type", code="event_invalid")

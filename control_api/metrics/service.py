@@ -18,9 +18,12 @@ RUN_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 
 class Metrics:
-    """`gateway()` answers its part in Prometheus' text format, or raises `Problem` while there is none."""
+    """`gateway()` answers its part in Prometheus' text format, or raises `Problem` while there is none.
 
-    def __init__(self, *, gateway: Callable[[], Awaitable[str]]) -> None:
+    `waiting()`: how many changes wait for the database, which is what a server is short of first.
+    """
+
+    def __init__(self, *, gateway: Callable[[], Awaitable[str]], waiting: Callable[[], int]) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series of its own per series, for a protocol that we do not speak
         self._gateway = gateway
         self._registry = CollectorRegistry()
@@ -56,6 +59,22 @@ class Metrics:
             ("agent", "kind", "state"),
             registry=self._registry,
         )
+        self._step_seconds = Histogram(
+            "orchestrator_step_seconds",
+            "From a step's start to its end.",
+            ("agent", "kind"),
+            registry=self._registry,
+            buckets=RUN_SECONDS,
+        )
+        self._tokens = Counter(
+            "orchestrator_model_tokens",
+            "Tokens that models were given (input) and gave (output).",
+            ("agent", "direction"),
+            registry=self._registry,
+        )
+        Gauge(
+            "orchestrator_database_waiting", "Changes that wait for the next commit.", registry=self._registry
+        ).set_function(waiting)
         # kept, as every call of an agent comes by and a look-up costs more than to count
         self._of_runs = cache(lambda agent, state: (self._runs.labels(agent, state), self._run_seconds.labels(agent)))
         self._gateway_up = Gauge("orchestrator_gateway_up", "1 while the gateway answers.", registry=self._registry)
@@ -70,9 +89,14 @@ class Metrics:
         if ended.what == "run":
             count, seconds = self._of_runs(ended.agent, ended.state)
             count.inc()
-            seconds.observe(ended.seconds)
-        else:
-            self._steps.labels(ended.agent, ended.what, ended.state).inc()
+            seconds.observe(ended.seconds or 0.0)
+            return
+        self._steps.labels(ended.agent, ended.what, ended.state).inc()
+        if ended.seconds is not None:
+            self._step_seconds.labels(ended.agent, ended.what).observe(ended.seconds)
+        for direction, tokens in (("input", ended.input_tokens), ("output", ended.output_tokens)):
+            if tokens:
+                self._tokens.labels(ended.agent, direction).inc(tokens)
 
     async def page(self) -> str:
         """Everything in Prometheus' text format."""

@@ -133,6 +133,11 @@ class Database:
             self._loop.call_soon(self._hand_over)
         self._pending.append(_Queued(lane, item, settle))
 
+    @property
+    def waiting(self) -> int:
+        """How many items are queued for the next commit."""
+        return len(self._pending)
+
     async def close(self) -> None:
         """Finish what is queued, then close every connection."""
         await self.write(lambda session: None)  # the last of the queue

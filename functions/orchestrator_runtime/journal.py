@@ -334,6 +334,7 @@ class RunStep:
     _kind: StepKind
     _call: Mapping[str, Any] | None
     id: str = field(default_factory=uuid7)
+    _started: float = field(default_factory=time.perf_counter)
 
     def succeed(self, result: Any = None, **data: Any) -> Coroutine[Any, Any, None]:
         """Recorded at the call, in order; the coroutine waits for the commit, in whichever event loop."""
@@ -360,7 +361,7 @@ class RunStep:
             self._journal.usage.update({name: data[name] for name in tokens if isinstance(data.get(name), int)})
         if self._journal.trace is not None:
             self._journal.trace.end_step(self.id, data)
-        event = {"kind": "step.succeeded", "step": self.id, "step_kind": self._kind, **({"data": data} if data else {})}
+        event = {**self._ended("step.succeeded"), **({"data": data} if data else {})}
         if self._call is None:
             return event, None if result is None else encode(result)
         return {**event, "call": dict(self._call)}, encode(result)
@@ -369,7 +370,11 @@ class RunStep:
         if self._journal.trace is not None:
             self._journal.trace.end_step(self.id, data, error=type(error).__name__)
         described = {"type": type(error).__name__, "message": writable(str(error)[:ERROR_TEXT])}
-        return {"kind": "step.failed", "step": self.id, "step_kind": self._kind, "data": {**data, "error": described}}
+        return {**self._ended("step.failed"), "data": {**data, "error": described}}
+
+    def _ended(self, kind: str) -> dict[str, Any]:
+        seconds = round(time.perf_counter() - self._started, 6)
+        return {"kind": kind, "step": self.id, "step_kind": self._kind, "seconds": seconds}
 
 
 async def _wait_for(committed: Future[None]) -> None:

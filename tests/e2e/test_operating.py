@@ -26,6 +26,7 @@ def test_metrics_count_runs_steps_and_calls(platform: Installation, tmp_path: Pa
         text = client.get("/api/v1/metrics").text
     assert 'orchestrator_runs_total{agent="counted",state="succeeded"} 3.0' in text
     assert 'orchestrator_steps_total{agent="counted",kind="function",state="succeeded"} 3.0' in text
+    assert 'orchestrator_step_seconds_count{agent="counted",kind="function"} 3.0' in text
     assert 'orchestrator_run_seconds_count{agent="counted"} 3.0' in text
     assert 'agent="counted",revision="counted-00001",status="200"} 3' in text
 

@@ -87,6 +87,7 @@ class Event(TypedDict):
     name: NotRequired[str]
     step_kind: NotRequired[str]  # states.StepKind
     data: NotRequired[dict[str, Any]]  # tokens, durations, model; small
+    seconds: NotRequired[float]  # that a step took
     part: NotRequired[int]  # blob with the step's input (started) or result (ended)
     call: NotRequired[dict[str, Any]]  # {name, digest, n}: this result answers that call after a crash
 

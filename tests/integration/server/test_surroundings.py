@@ -57,7 +57,7 @@ def parts() -> Parts:
 
 @pytest.fixture
 def app(database: Database, parts: Parts, tmp_path: Path) -> FastAPI:
-    metrics = Metrics(gateway=parts.gateway_metrics)
+    metrics = Metrics(gateway=parts.gateway_metrics, waiting=lambda: 3)
     app = create_app(clock=CLOCK, measure=metrics.measure)
     app.state.credentials = Credentials([Credential("c", token_digest(TOKEN), "o-1", frozenset({EVERYTHING}))])
     app.state.metrics = metrics
@@ -93,12 +93,16 @@ async def test_a_missing_part_is_named(client: httpx.AsyncClient, parts: Parts) 
 
 async def test_metrics_are_those_of_server_and_gateway(client: httpx.AsyncClient, app: FastAPI) -> None:
     app.state.metrics.count_end(Ended("triage", "run", "succeeded", 0.2))
-    app.state.metrics.count_end(Ended("triage", "model", "failed", 0.1))
+    app.state.metrics.count_end(Ended("triage", "model", "failed", 0.1, input_tokens=7, output_tokens=2))
     await client.get("/api/v1/health")
     page = (await client.get("/api/v1/metrics")).text
     assert 'orchestrator_server_requests_total{method="GET",route="/api/v1/health",status="200"} 1.0' in page
     assert 'orchestrator_runs_total{agent="triage",state="succeeded"} 1.0' in page
     assert 'orchestrator_steps_total{agent="triage",kind="model",state="failed"} 1.0' in page
+    assert 'orchestrator_step_seconds_bucket{agent="triage",kind="model",le="0.1"} 1.0' in page
+    assert 'orchestrator_model_tokens_total{agent="triage",direction="input"} 7.0' in page
+    assert 'orchestrator_model_tokens_total{agent="triage",direction="output"} 2.0' in page
+    assert "orchestrator_database_waiting 3.0" in page
     assert "orchestrator_gateway_up 1.0" in page
     assert page.endswith("gateway_series 1\n")
 
