@@ -20,6 +20,11 @@ test: .venv/.installed-dev ## Run all tests, with coverage
 	@.venv/bin/coverage combine -q
 	.venv/bin/coverage report
 
+test-vault: .venv/.installed-dev ## Run the tests of Vault again, against a real one
+	@vault=$$(scripts/vault) || { echo "test-vault is skipped: there is no Vault on this machine (see above)"; exit 0; }; \
+	ORCHESTRATOR_TEST_VAULT=$$vault .venv/bin/python -m pytest -q -k vault $(ARGS) \
+		tests/conformance/master_keys tests/unit/encryption tests/integration/encryption
+
 check: .venv/.installed-dev ## Lint, format, types, layers, dead code, lock files
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -53,4 +58,4 @@ clean: ## Remove everything that was installed or cached; data stay
 	@scripts/install dev
 	@touch .venv/.installed $@
 
-.PHONY: help up down test check format lock bench bench-prepare clean
+.PHONY: help up down test test-vault check format lock bench bench-prepare clean

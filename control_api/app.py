@@ -13,6 +13,7 @@ from control_api.body_limit import BodyLimit
 from control_api.border import Border, Measure, Span, no_span
 from control_api.builds.endpoints import router as builds
 from control_api.deployments.endpoints import router as deployments
+from control_api.encryption.endpoints import router as encryption
 from control_api.grants.endpoints import router as grants
 from control_api.health.endpoints import router as health
 from control_api.invitations.endpoints import router as invitations
@@ -46,6 +47,7 @@ FEATURES = (
     invitations,
     service_accounts,
     keys,
+    encryption,
     backups,
     health,
     metrics,

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from uv import find_uv_bin
@@ -23,6 +24,10 @@ from control_api.backups.service import BackupService
 from control_api.builds.service import BuildsService
 from control_api.changes import Changes, agent_topic
 from control_api.deployments.service import DeploymentsService
+from control_api.encryption.opening import is_new, open_keys
+from control_api.encryption.resealing import Resealing
+from control_api.encryption.service import EncryptionService
+from control_api.encryption.sources import master_keys
 from control_api.grants.service import GrantsService
 from control_api.health.service import HealthService
 from control_api.invitations.service import InvitationsService
@@ -30,7 +35,7 @@ from control_api.journal.dispatcher import Dispatcher
 from control_api.journal.server import JournalServer
 from control_api.journal.service import Journal
 from control_api.journal.sweeper import Sweeper
-from control_api.journal.tokens import Identity, Tokens
+from control_api.journal.tokens import LIFETIME, Identity, Tokens
 from control_api.keys.service import KeysService
 from control_api.keys.use import KeyUse
 from control_api.logs.service import LogsService
@@ -42,17 +47,21 @@ from control_api.organizations.service import OrganizationsService
 from control_api.reconciler.reconciler import Reconciler
 from control_api.revisions.service import RevisionsService
 from control_api.runs.service import RunsService
+from control_api.secrets.outside import OutsideValues
 from control_api.secrets.service import SecretsService
 from control_api.service_accounts.service import ServiceAccountsService
 from control_api.sessions.service import SessionsService
 from control_api.settings import Settings
 from control_api.store.database import Database, open_database
-from control_api.store.keys import MasterKey, OrganizationKeys, load_master_key
+from control_api.store.keys import InstallationKey, OrganizationKeys
 from control_api.store.migrate import migrate
 from control_api.store.reachable import wait_until_reachable
 from control_api.telemetry import request_spans, tracer_provider
+from control_api.vault.client import Vault
+from control_api.vault.kv import KeyValues
 from control_api.versions.service import VersionsService
 from domain.clock import Clock
+from domain.ports import MasterKeys
 from local.environments.builder import Environments
 from local.environments.interpreters import Interpreters
 from local.environments.remote import SupervisorSandbox
@@ -76,36 +85,45 @@ class Sockets:
     supervisor: str
 
 
-def prepare(settings: Settings, *, clock: Clock) -> MasterKey:
-    """Before anything serves: the key file, and a database of the shape this program knows.
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What opens the database, and where the master key comes from."""
 
-    Raises `Conflict`, or `Unavailable` (`database_unreachable`).
+    masters: MasterKeys
+    organizations: OrganizationKeys
+
+
+def prepare(settings: Settings, *, clock: Clock) -> Keys:
+    """Before anything serves: the master key, and a database of the shape this program knows that it opens.
+
+    Raises `Conflict`, or `Unavailable` (`database_unreachable`, `vault_sealed`, `vault_unreachable`).
     """
-    home = settings.layout
+    home, url = settings.layout, settings.database_url
     home.make()
-    master = load_master_key(home.master_key)
-    wait_until_reachable(settings.database_url)
-    saved = migrate(settings.database_url, backups=home.backups, now=clock.now())
+    wait_until_reachable(url)
+    masters = master_keys(settings, is_new=is_new(url))
+    current = masters.current()
+    saved = migrate(url, backups=home.backups, now=clock.now(), seal=partial(InstallationKey.make, 0, current))
     if saved is not None:
         logger.info("Backed the database up before the migration: %s", saved)
-    return master
+    return Keys(masters, open_keys(url, masters, clock=clock))
 
 
 class Server:
     """Everything that lives in the server's process."""
 
     @classmethod
-    async def create(cls, settings: Settings, *, master: MasterKey, clock: Clock, address: str) -> Server:
-        """Open the database and find the owner; `prepare` has been called."""
+    async def create(cls, settings: Settings, *, keys: Keys, clock: Clock, address: str) -> Server:
+        """Open the database and find the owner; `keys` is what `prepare` returned."""
         database = open_database(settings.database_url)
-        keys = OrganizationKeys(master)
         token = owner.read_token(settings.layout.owner_token)
-        await database.write(lambda session: owner.ensure(session, keys, token=token, now=clock.now()))
+        await database.write(lambda session: owner.ensure(session, keys.organizations, token=token, now=clock.now()))
+        signing = await database.read(partial(keys.organizations.token_keys, lifetime=LIFETIME))
         return cls(
             settings,
             database=database,
             keys=keys,
-            tokens=Tokens(master.derive("journal"), clock=clock),
+            tokens=Tokens(*signing, clock=clock),
             directory=await Directory.load(database, clock=clock),
             clock=clock,
             address=address,
@@ -116,7 +134,7 @@ class Server:
         settings: Settings,
         *,
         database: Database,
-        keys: OrganizationKeys,
+        keys: Keys,
         tokens: Tokens,
         directory: Directory,
         clock: Clock,
@@ -127,8 +145,15 @@ class Server:
         self.directory = directory
         self._tokens = tokens
         changes = Changes()
-        self.journal = Journal(database, keys=keys, clock=clock, changes=changes)
-        self.secrets = SecretsService(database=database, keys=keys, clock=clock)
+        organizations = keys.organizations
+        self.journal = Journal(database, keys=organizations, clock=clock, changes=changes)
+        self.secrets = SecretsService(
+            database=database,
+            keys=organizations,
+            clock=clock,
+            outside=OutsideValues(_key_values(settings), clock=clock),
+        )
+        self.resealing = Resealing(database=database, keys=organizations)
         sandbox = SupervisorSandbox(self._supervisor)
         self.platform = LocalPlatform(
             home=home,
@@ -183,28 +208,38 @@ class Server:
                 address=address,
                 directory=directory,
             ),
-            "backups": BackupService(url=settings.database_url, folder=home.backups, clock=clock),
+            "backups": BackupService(url=settings.database_url, folder=home.backups, keys=organizations, clock=clock),
             "builds": BuildsService(database=database),
             "changes": changes,
             "credentials": directory.credentials,
             "deployments": DeploymentsService(**common, reconciler=self.reconciler, changes=changes, address=address),
+            "encryption": EncryptionService(
+                database=database,
+                keys=organizations,
+                masters=keys.masters,
+                source=settings.encryption.source,
+                tokens=tokens,
+                resealing=self.resealing,
+            ),
             "grants": GrantsService(**known, clock=clock, changes=changes),
             "health": HealthService(
                 database=database,
                 gateway=lambda: self.platform.gateway.connected,
                 supervisor=lambda: self.platform.supervisor.connected,
             ),
-            "invitations": InvitationsService(**known, keys=keys, clock=clock),
+            "invitations": InvitationsService(**known, keys=organizations, clock=clock),
             "keys": KeysService(**known, clock=clock),
             "logs": LogsService(database=database, platform=self.platform, changes=changes),
             "members": MembersService(**known, clock=clock),
             "metrics": self.metrics,
             "organizations": OrganizationsService(**known),
             "revisions": RevisionsService(database=database, platform=self.platform),
-            "runs": RunsService(database=database, keys=keys, journal=self.journal, changes=changes, settings=settings),
+            "runs": RunsService(
+                database=database, keys=organizations, journal=self.journal, changes=changes, settings=settings
+            ),
             "secrets": self.secrets,
             "service_accounts": ServiceAccountsService(**known, clock=clock),
-            "sessions": SessionsService(database=database, keys=keys),
+            "sessions": SessionsService(database=database, keys=organizations),
             "settings": settings,
             "versions": versions,
         }
@@ -220,6 +255,7 @@ class Server:
             await self.reconciler.restored()  # else the gateway's first routes would lack agents that it then denies
             tasks.create_task(self.platform.serve(sockets.control, sockets.supervisor))
             tasks.create_task(self.dispatcher.run())
+            tasks.create_task(self.resealing.run())
             await self.platform.supervisor.peer()  # it has said who lives: their leases did not end with the server
             tasks.create_task(self.sweeper.run())
 
@@ -294,6 +330,12 @@ def _for_gateway(credential: Credential) -> dict[str, object]:
         "expires": credential.expires_at and credential.expires_at.timestamp(),
         "name": credential.name,
     }
+
+
+def _key_values(settings: Settings) -> KeyValues | None:
+    """Where secrets may refer to; None if there is no Vault."""
+    vault = settings.vault
+    return None if vault.address is None else KeyValues(Vault(vault), vault)
 
 
 def _instance_settings(settings: Settings) -> dict[str, object]:

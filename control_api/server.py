@@ -39,9 +39,9 @@ class ApiServer(uvicorn.Server):
 async def serve(environ: Mapping[str, str], *, clock: Clock) -> None:
     """Serve until SIGTERM or SIGINT. Raises `Problem` if it cannot start."""
     settings = read_settings(environ)
-    master = await asyncio.to_thread(prepare, settings, clock=clock)
+    keys = await asyncio.to_thread(prepare, settings, clock=clock)
     sockets = _inherited(environ)
-    server = await Server.create(settings, master=master, clock=clock, address=environ["ORCHESTRATOR_ADDRESS"])
+    server = await Server.create(settings, keys=keys, clock=clock, address=environ["ORCHESTRATOR_ADDRESS"])
     config = uvicorn.Config(
         server.app,
         log_config=None,

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from domain.home import Home
 from local.gateway.addresses import read_networks
@@ -119,6 +119,33 @@ class Deployments(Group):
     )
 
 
+class Encryption(Group):
+    source: Literal["file", "environment", "vault"] = Field(
+        "file", description="Where the master key is: in the file master.key, in ORCHESTRATOR_ENCRYPTION_KEY, in Vault."
+    )
+    key: SecretStr | None = Field(
+        None, description="The master key, base64 of 32 bytes. Whoever may read the server's environment has it."
+    )
+    previous_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_words)] = Field(
+        (), description="Former master keys: what they wrapped is wrapped anew by the next start."
+    )
+
+
+class VaultSettings(Group):
+    address: str | None = Field(None, description="URL of a HashiCorp Vault, such as https://vault.example.com:8200.")
+    token: SecretStr | None = Field(None, description="Its token; a file is better, because it can be renewed.")
+    token_file: Path | None = Field(None, description="File with Vault's token, read again for each call.")
+    namespace: str | None = Field(None, description="Namespace of Vault Enterprise.")
+    ca_file: Path | None = Field(None, description="Certificates that Vault's is verified by, instead of the system's.")
+    timeout: float = Field(5.0, gt=0, description="Seconds for one try; there are at most four.")
+    transit_mount: str = Field("transit", description="Where the transit engine is mounted.")
+    transit_key: str = Field("orchestrator", description="Name of the key (aes256-gcm96) that is the master key.")
+    kv_mount: str = Field("secret", description="Where the key/value engine (version 2) is mounted.")
+    kv_folder: str = Field(
+        "orchestrator", description="Folder of values that secrets may refer to; below it, one per organization's ID."
+    )
+
+
 class Settings(Group):
     home: Path = Field(description="The home folder; everything that must survive is in it.")
     database: DatabaseUrl | None = Field(
@@ -135,6 +162,8 @@ class Settings(Group):
     scaling: Scaling = Scaling()
     runs: Runs = Runs()
     deployments: Deployments = Deployments()
+    encryption: Encryption = Encryption()
+    vault: VaultSettings = VaultSettings()
 
     @property
     def layout(self) -> Home:

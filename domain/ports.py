@@ -52,3 +52,40 @@ class Builder(Protocol):
         half-made is ever used.
         """
         ...
+
+
+class MasterKey(Protocol):
+    """Wraps the one key of the installation, and never leaves where it is kept. Blocks: call it in a thread."""
+
+    @property
+    def id(self) -> str:
+        """Which key it is; stored beside what it wrapped, and no secret."""
+        ...
+
+    def wrap(self, content: bytes, context: str) -> bytes:
+        """Encrypt another key, bound to `context`. Raises `Unavailable` while the key cannot be reached."""
+        ...
+
+    def unwrap(self, wrapped: bytes, context: str) -> bytes:
+        """What was wrapped. Raises `Conflict` (`wrong_key`) if another key, or for another context, wrapped it."""
+        ...
+
+
+class MasterKeys(Protocol):
+    """Where master keys are kept: a file, the environment, Vault. Blocks, and raises as its keys do."""
+
+    def current(self) -> MasterKey:
+        """The one that is to wrap. Raises `Conflict`: `master_key_missing`, `master_key_invalid`."""
+        ...
+
+    def known(self) -> Sequence[MasterKey]:
+        """Every key that can be had, the current one first: a database may have been wrapped by another one."""
+        ...
+
+    def renew(self) -> MasterKey:
+        """A new key, not current before `settle`. Raises `Conflict` (`master_key_outside`) if others make keys."""
+        ...
+
+    def settle(self, key: str) -> None:
+        """The database is wrapped by the key with this id: it is the current one, and what else was made is not."""
+        ...

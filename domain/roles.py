@@ -58,8 +58,11 @@ TABLE: Final[Mapping[str, Least]] = {
     "keys:manage": Least(ADMIN, None, "see and revoke every API key, and make those of service accounts"),
     "members:write": Least(ADMIN, None, "change the roles of members, and remove them"),
     "service-accounts:write": Least(ADMIN, None, "make and remove service accounts"),
+    "encryption:read": Least(ADMIN, None, "see which keys encrypt what is stored"),
+    "encryption:write": Least(OWNER, None, "replace the key that encrypts what the organization stores"),
     "organization:write": Least(OWNER, None, "rename the organization"),
     "backups:write": Least(OWNER, None, "write a backup of the whole database; in the first organization only"),
+    "master:write": Least(OWNER, None, "replace the master key of all organizations; in the first organization only"),
     "metrics:read": Least(OWNER, None, "read the metrics of all organizations; in the first organization only"),
 }
 PERMISSIONS: Final = frozenset(TABLE)
@@ -67,7 +70,7 @@ PUBLIC: Final = frozenset({"invitations:accept"})
 """What needs no credential: an invitation is one itself."""
 UNSCOPED: Final = frozenset({"self:read"})
 
-OF_INSTALLATION: Final = frozenset({"backups:write", "metrics:read"})
+OF_INSTALLATION: Final = frozenset({"backups:write", "master:write", "metrics:read"})
 """They concern all organizations, so only the first one, which runs the installation, has them."""
 
 OWNER_OF_AGENT: Final = Role.ADMIN

@@ -1,6 +1,6 @@
 """`backup` and `restore`: the database as one file.
 
-A backup of the database holds everything but the deployed folders and the key that opens its payloads: on another
+A backup of the database holds everything but the deployed folders and the master key, which alone opens it: on another
 machine it needs those of the same home folder (docs/guides/operating.md).
 """
 
@@ -23,7 +23,8 @@ from orchestrator_runtime.contract.errors import Conflict
 def backup(cli: Cli) -> None:
     """Back the database up while the platform goes on working.
 
-    The backup is worthless without the file master.key of the home folder: keep that, too.
+    It is encrypted, and worthless without the master key (master.key of the home folder, by default): keep that, too,
+    in another place.
     """
     made = cli.connect().post("/backups")
     cli.terminal.data(made, f"Wrote {made['path']}")
@@ -47,12 +48,15 @@ def restore(cli: Cli, file: Path, yes: bool) -> None:
         )
     confirm(f"Replace the database of {cli.home.root} by {file}?", yes=yes)
     # SQLAlchemy and pydantic are slow to import, and only this command works on the database itself.
+    from control_api.encryption.sources import master_keys
     from control_api.settings import read_settings
     from control_api.store.restore import restore as restore_file
 
     cli.home.make()
-    url = read_settings({**cli.environ, "ORCHESTRATOR_HOME": str(cli.home.root)}).database_url
-    before = restore_file(url, file, kept=cli.home.backups, now=datetime.now(UTC))
+    settings = read_settings({**cli.environ, "ORCHESTRATOR_HOME": str(cli.home.root)})
+    url = settings.database_url
+    masters = master_keys(settings, is_new=False)
+    before = restore_file(url, file, masters=masters, kept=cli.home.backups, now=datetime.now(UTC))
     kept = f"; what was there before is in {before}" if before else ""
     cli.terminal.data(
         {"restored": str(file), "before": str(before) if before else None},

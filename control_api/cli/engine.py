@@ -94,6 +94,10 @@ def up(cli: Cli, port: int, host: str, tls_certificate: Path | None, tls_key: Pa
 
         cli.terminal.note("Connecting to the database …", dim=True)
         wait_until_reachable(settings.database)
+    if settings.database is not None or home.database.exists() or settings.encryption.source != "file":
+        from control_api.encryption.opening import check  # for the same reason
+
+        check(settings)
     cli.terminal.note("Starting …", dim=True)
     log = process.log_file(home)
     address = process.start(

@@ -35,6 +35,7 @@ COMMANDS = {
     "runs": "runs",
     "sessions": "sessions",
     "secrets": "secrets",
+    "encryption": "encryption",
     "whoami": "organizations",
     "organizations": "organizations",
     "members": "members",

@@ -17,7 +17,7 @@ from control_api.journal.ledger import Ledger, dumps
 from control_api.journal.operations import Fenced, Operation, Outcome
 from control_api.journal.policies import Policies
 from control_api.store.bulk import BulkTable
-from control_api.store.keys import OrganizationKey
+from control_api.store.sealing import OrganizationKey
 from control_api.store.tables import checkpoint_blobs, checkpoint_values, checkpoint_writes, checkpoints
 
 CHECKPOINTS = BulkTable(checkpoints)

@@ -28,7 +28,7 @@ class PutSession(Fenced):
         run = self.held(ledger)
         key = ledger.keys.of(ledger.session, run.organization)
         moment = datetime.fromtimestamp(ledger.now, UTC)
-        changes = {"state": key.seal(self.state, _context(run.agent, self.session)), "updated_at": moment}
+        changes = {"state": key.seal(self.state, session_context(run.agent, self.session)), "updated_at": moment}
         named = {"organization": run.organization, "agent": run.agent, "id": self.session}
         upsert(ledger.session, sessions, {**named, **changes, "created_at": moment}, changes)
         return None
@@ -42,7 +42,7 @@ def read_state(
         sessions.c.organization == organization, sessions.c.agent == agent, sessions.c.id == name
     )
     sealed = session.execute(query).scalar_one_or_none()
-    return None if sealed is None else keys.of(session, organization).open(sealed, _context(agent, name))
+    return None if sealed is None else keys.of(session, organization).open(sealed, session_context(agent, name))
 
 
 def get(session: ReadSession, *, keys: OrganizationKeys, organization: str, agent: str, name: str) -> Message:
@@ -51,5 +51,5 @@ def get(session: ReadSession, *, keys: OrganizationKeys, organization: str, agen
     return Message({"found": state is not None}, state or b"")
 
 
-def _context(agent: str, session: str) -> bytes:
+def session_context(agent: str, session: str) -> bytes:
     return f"session/{agent}/{session}".encode()

@@ -27,17 +27,22 @@ class Identity:
 
 
 class Tokens:
-    """Signs and verifies; `key` is derived from the master key for this purpose alone."""
+    """Signs and verifies. When the key is replaced, what the one before has signed lives on until it expires."""
 
-    def __init__(self, key: bytes, *, clock: Clock) -> None:
-        self._key = key
+    def __init__(self, key: bytes, *former: bytes, clock: Clock) -> None:
         self._clock = clock
+        self.replace(key, *former)
+
+    def replace(self, key: bytes, *former: bytes) -> None:
+        """Sign with `key`; accept what `former` have signed as long as that may live."""
+        self._keys = (key, *former)
+        self._former_end = self._clock.now().timestamp() + LIFETIME
 
     def mint(self, identity: Identity, *, lifetime: float = LIFETIME) -> tuple[str, float]:
         """A token and when it expires, in seconds since the epoch."""
         expires = self._clock.now().timestamp() + lifetime
         claims = json.dumps({**asdict(identity), "audience": AUDIENCE, "expires": expires}).encode()
-        return f"{_encode(claims)}.{_encode(self._sign(claims))}", expires
+        return f"{_encode(claims)}.{_encode(_sign(self._keys[0], claims))}", expires
 
     def verify(self, token: str) -> Identity:
         """Whose token it is. Raises `Unauthenticated` (`journal_token_invalid`, `journal_token_expired`)."""
@@ -45,7 +50,8 @@ class Tokens:
             claims, signature = (base64.b64decode(part + "==", altchars=b"-_") for part in token.split("."))
         except (ValueError, binascii.Error):  # not of this form at all
             raise _invalid() from None
-        if not hmac.compare_digest(signature, self._sign(claims)):
+        keys = self._keys if self._clock.now().timestamp() < self._former_end else self._keys[:1]
+        if not any(hmac.compare_digest(signature, _sign(key, claims)) for key in keys):
             raise _invalid()
         values = json.loads(claims)
         if values.pop("audience") != AUDIENCE:
@@ -54,8 +60,9 @@ class Tokens:
             raise Unauthenticated("The journal token has expired", code="journal_token_expired")
         return Identity(**values)
 
-    def _sign(self, claims: bytes) -> bytes:
-        return hmac.digest(self._key, claims, hashlib.sha256)
+
+def _sign(key: bytes, claims: bytes) -> bytes:
+    return hmac.digest(key, claims, hashlib.sha256)
 
 
 def _encode(data: bytes) -> str:

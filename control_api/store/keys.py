@@ -1,159 +1,223 @@
-"""Keys: one master key in a file, one key per organization wrapped by it, one key per sealed blob derived from that.
+"""Who has which key. From the outside in, each opens only the next:
 
-Who reads the database without the file learns nothing, and one organization's key opens nothing of another's.
+    master key         in a file, in the environment or in Vault (`control_api.encryption`); wraps one key
+    installation key   in the database, wrapped; wraps the keys of organizations and the key that signs tokens
+    organization key   in the database, wrapped, in versions: the newest seals, the others open until nothing needs them
+    blob key           derived for each sealed value (`sealing`)
+
+Who reads the database without the master key learns nothing, and one organization's key opens nothing of another's.
+The master key is asked once, at the start: a key store that goes away later stops nothing that runs.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
-from pathlib import Path
+import sys
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import zstandard
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import select
+from sqlalchemy import delete, func, insert, select, text, update
 
 from control_api.store.database import ReadSession, WriteSession
-from control_api.store.tables import organization_keys
+from control_api.store.sealing import KEY_BYTES, OrganizationKey, unwrap, wrap
+from control_api.store.tables import data_keys, installation_keys
 from control_api.store.upsert import insert_missing
-from orchestrator_runtime.contract.errors import Conflict, NotFound, Problem
+from domain.clock import Clock
+from domain.ports import MasterKey
+from orchestrator_runtime.contract.errors import NotFound
 
-KEY_BYTES = 32
-SALT_BYTES = 16
-NONCE = bytes(12)  # constant: every blob has a key of its own
-WORTH_COMPRESSING = 1024  # bytes; below, zstd costs more than it saves
-PLAIN, ZSTD = b"\0", b"\1"
-
-
-def derive(key: bytes, purpose: bytes) -> bytes:
-    """A key for one purpose; knowing it tells nothing about `key` (keyed BLAKE2b)."""
-    return hashlib.blake2b(purpose, key=key, digest_size=KEY_BYTES).digest()
+INSTALLATION, TOKENS, FORMER_TOKENS = "installation", "tokens", "former_tokens"
+NEVER = sys.maxsize
+BY_MASTER = 0  # `data_keys.installation` of a key that the master key itself wrapped, as all were in the beginning
 
 
-def sealing_failed(what: str) -> Problem:
-    return Conflict(
-        f"{what} cannot be opened with this key",
-        code="wrong_key",
-        hint="The key file does not belong to this database. Restore the one that was saved with it.",
-    )
+class StoredKey(NamedTuple):
+    """The installation key as it is in the database. `master`: id of the master key that wrapped it."""
+
+    version: int
+    wrapped: bytes
+    master: str
 
 
-class MasterKey:
-    """The secret of one installation."""
+@dataclass(frozen=True, slots=True, repr=False)
+class InstallationKey:
+    """The secret of one installation: `key`, and the same `wrapped` by the master key whose id is `master`."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    version: int
+    key: bytes
+    wrapped: bytes
+    master: str
 
-    def derive(self, purpose: str) -> bytes:
-        return derive(self._key, purpose.encode())
+    @classmethod
+    def make(cls, version: int, master: MasterKey) -> InstallationKey:
+        """A new one. Raises what the master key raises."""
+        key = os.urandom(KEY_BYTES)
+        return cls(version, key, master.wrap(key, INSTALLATION), master.id)
 
-    def wrap(self, key: bytes, organization: str) -> bytes:
-        nonce = os.urandom(12)
-        return nonce + AESGCM(self.derive("wrap")).encrypt(nonce, key, organization.encode())
-
-    def unwrap(self, wrapped: bytes, organization: str) -> bytes:
-        """Raises `Conflict` (`wrong_key`) if another key, or for another organization, wrapped it."""
-        try:
-            return AESGCM(self.derive("wrap")).decrypt(wrapped[:12], wrapped[12:], organization.encode())
-        except InvalidTag as error:
-            raise sealing_failed("The organization's key") from error
-
-
-def load_master_key(path: Path) -> MasterKey:
-    """Read the key file; make it, mode 0600, where there is none.
-
-    Raises `Conflict` (`master_key_invalid`) for a file of another size, or one that others may read.
-    """
-    if not path.exists():
-        _create(path)
-    found = path.stat()
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        raise Conflict(
-            f"{path} can be read by others",
-            code="master_key_invalid",
-            hint=f"Run `chmod 600 {path}`; if anyone may have read it, what it protects is no secret any more.",
-        )
-    key = path.read_bytes()
-    if len(key) != KEY_BYTES:
-        raise Conflict(
-            f"{path} holds {len(key)} bytes and not {KEY_BYTES}",
-            code="master_key_invalid",
-            hint="Restore the file from your backup. Without it, what is in the database cannot be read.",
-        )
-    return MasterKey(key)
-
-
-def _create(path: Path) -> None:
-    """Write a new key beside and link it into place, so that a crash leaves no half of one."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(unfinished, path)
-    finally:
-        unfinished.unlink()
-
-
-class OrganizationKey:
-    """Seals and opens what belongs to one organization. `context` says where a blob stands; elsewhere it won't open."""
-
-    def __init__(self, key: bytes) -> None:
-        self._sealing = hashlib.blake2b(key=derive(key, b"seal"), digest_size=KEY_BYTES)
-        self._addressing = derive(key, b"address")
-
-    def address(self, content: bytes) -> bytes:
-        """The same for the same content of this organization; nobody else can compute it."""
-        return hashlib.blake2b(content, key=self._addressing, digest_size=KEY_BYTES).digest()
-
-    def seal(self, content: bytes, context: bytes) -> bytes:
-        """Compress if that helps, then encrypt under a key of its own. Equal contents give different results."""
-        form = PLAIN
-        if len(content) >= WORTH_COMPRESSING:
-            compressed = zstandard.compress(content, 1)
-            if len(compressed) < len(content):
-                form, content = ZSTD, compressed
-        salt = os.urandom(SALT_BYTES)
-        return form + salt + self._cipher(salt).encrypt(NONCE, content, form + context)
-
-    def open(self, sealed: bytes, context: bytes) -> bytes:
-        """Raises `Conflict` (`wrong_key`) if it was sealed with another key, stood elsewhere, or was changed."""
-        form, salt = sealed[:1], sealed[1 : 1 + SALT_BYTES]
-        try:
-            content = self._cipher(salt).decrypt(NONCE, sealed[1 + SALT_BYTES :], form + context)
-        except InvalidTag as error:
-            raise sealing_failed("A stored value") from error
-        return zstandard.decompress(content) if form == ZSTD else content
-
-    def _cipher(self, salt: bytes) -> AESGCM:
-        derived = self._sealing.copy()
-        derived.update(salt)
-        return AESGCM(derived.digest())
+    @staticmethod
+    def stored(session: ReadSession) -> StoredKey | None:
+        """What is in the database; None if there is none yet."""
+        query = select(installation_keys).where(installation_keys.c.name == INSTALLATION)
+        row = session.execute(query).one_or_none()
+        return None if row is None else StoredKey(row.version, bytes(row.wrapped), row.master)
 
 
 class OrganizationKeys:
-    """Unwrapped keys, kept in memory; an organization gets its key when it is made."""
+    """Keys in memory, and every change of the tables that hold them, each in a transaction of the caller's.
 
-    def __init__(self, master: MasterKey) -> None:
-        self._master = master
+    What is cached was committed: whoever changes a key calls `forget` after the commit.
+    """
+
+    def __init__(self, installation: InstallationKey, *, clock: Clock, first: MasterKey | None = None) -> None:
+        """`first` is the master key that wrapped organizations' keys before there were installation keys."""
+        self._installations = {installation.version: installation}
+        self._clock = clock
+        self._first = first
         self._keys: dict[str, OrganizationKey] = {}
+        self._oldest: dict[str, int] = {}  # the least version that may be cached: see `forget`
+
+    @property
+    def installation(self) -> InstallationKey:
+        return self._installations[max(self._installations)]
+
+    # of organizations
 
     def create(self, session: WriteSession, organization: str) -> None:
         """Give the organization a key, unless it has one. Belongs into the transaction that makes the organization."""
-        wrapped = self._master.wrap(os.urandom(KEY_BYTES), organization)
-        insert_missing(session, organization_keys, {"organization": organization, "wrapped": wrapped})
+        self._keys.pop(organization, None)  # of a transaction that was undone: that key is in no database
+        if self._newest(session, organization) is None:
+            self._insert(session, organization, 1)
 
     def of(self, session: ReadSession, organization: str) -> OrganizationKey:
-        """Raises `NotFound` (`organization_unknown`), or `Conflict` (`wrong_key`) if another master key wrapped it."""
+        """Raises `NotFound` (`organization_unknown`), or `Conflict` (`wrong_key`) if another key wrapped it."""
         known = self._keys.get(organization)
         if known is None:
-            query = select(organization_keys.c.wrapped).where(organization_keys.c.organization == organization)
-            wrapped = session.execute(query).scalar_one_or_none()
-            if wrapped is None:
+            rows = session.execute(select(data_keys).where(data_keys.c.organization == organization)).all()
+            if not rows:
                 raise NotFound(f"There is no organization {organization}", code="organization_unknown")
-            known = self._keys[organization] = OrganizationKey(self._master.unwrap(wrapped, organization))
+            keys = {row.version: self._open(row) for row in rows}
+            known = OrganizationKey(organization, keys)
+            if known.version >= self._oldest.get(organization, 0):
+                self._keys[organization] = known
         return known
+
+    def add_version(self, session: WriteSession, organization: str) -> int:
+        """Make a newer version, which seals after the commit and `forget`; returns its number.
+
+        Raises `NotFound` (`organization_unknown`).
+        """
+        self.of(session, organization)  # stays cached until `forget`: nothing is sealed by what may be undone
+        version = (self._newest(session, organization) or 0) + 1
+        self._insert(session, organization, version)
+        return version
+
+    def destroy(self, session: WriteSession, organization: str, *, older_than: int | None = None) -> None:
+        """Destroy the organization's key, or only versions of it: what they sealed can never be opened again.
+
+        Not before the commit; call `forget` after it.
+        """
+        query = delete(data_keys).where(data_keys.c.organization == organization)
+        if older_than is not None:
+            query = query.where(data_keys.c.version < older_than)
+        if session.dialect.name != "sqlite":
+            session.execute(query)
+            return
+        session.execute(text("PRAGMA secure_delete = ON")).close()  # else the bytes stay in their page
+        session.execute(query)
+        session.execute(text("PRAGMA secure_delete = OFF")).close()
+
+    def forget(self, organization: str, *, before: int = NEVER) -> None:
+        """Read the key again when it is next used.
+
+        `before`: the version that is newest now, because a read that began earlier does not see it and must not bring
+        back what was; by default nothing is cached any more.
+        """
+        self._oldest[organization] = before
+        self._keys.pop(organization, None)
+
+    # of the installation
+
+    def begin(self, session: WriteSession) -> None:
+        """Store the installation key, and a key for tokens, unless there is one."""
+        insert_missing(session, installation_keys, self._installation_row(self.installation))
+        row = self._row(TOKENS, self.installation.version, wrap(self.installation.key, os.urandom(KEY_BYTES), TOKENS))
+        insert_missing(session, installation_keys, row)
+
+    def expect(self, installation: InstallationKey) -> None:
+        """`installation` may be the one in the database soon: both are known until `settle`."""
+        self._installations[installation.version] = installation
+
+    def rewrap(self, session: WriteSession, installation: InstallationKey) -> None:
+        """Wrap everything by `installation`, which is expected, and make a new key for tokens; all or nothing.
+
+        Raises `Conflict` (`wrong_key`) if there is a key that cannot be unwrapped.
+        """
+        for row in session.execute(select(data_keys)).all():
+            this = (data_keys.c.organization == row.organization) & (data_keys.c.version == row.version)
+            wrapped = wrap(installation.key, self._open(row), _place(row.organization, row.version))
+            session.execute(update(data_keys).where(this).values(wrapped=wrapped, installation=installation.version))
+        rows = [self._installation_row(installation)]
+        tokens = [os.urandom(KEY_BYTES), *self.token_keys(session, lifetime=0)]
+        for name, key in zip((TOKENS, FORMER_TOKENS), tokens, strict=False):
+            rows.append(self._row(name, installation.version, wrap(installation.key, key, TOKENS)))
+        session.execute(delete(installation_keys))
+        session.execute(insert(installation_keys), rows)
+
+    def settle(self, session: ReadSession) -> None:
+        """Forget what was expected and is not in the database.
+
+        Former ones are known as long as this process lives: reads that began before may need them.
+        """
+        current = self._current(session).version
+        self._installations = {version: key for version, key in self._installations.items() if version <= current}
+
+    def token_keys(self, session: ReadSession, *, lifetime: float) -> list[bytes]:
+        """The key that signs tokens, then the one that did in the last `lifetime` seconds, if there is one."""
+        query = select(installation_keys).where(installation_keys.c.name.in_((TOKENS, FORMER_TOKENS)))
+        found = {row.name: row for row in session.execute(query)}
+        former = found.get(FORMER_TOKENS)
+        if former is not None and (self._clock.now() - former.created_at).total_seconds() >= lifetime:
+            del found[FORMER_TOKENS]
+        rows = [found[name] for name in (TOKENS, FORMER_TOKENS) if name in found]
+        return [unwrap(self._installations[row.version].key, bytes(row.wrapped), TOKENS) for row in rows]
+
+    def _current(self, session: ReadSession) -> InstallationKey:
+        """The one that wraps in this transaction."""
+        stored = InstallationKey.stored(session)
+        assert stored is not None, "`begin` comes first"
+        return self._installations[stored.version]
+
+    def _installation_row(self, key: InstallationKey) -> dict[str, Any]:
+        return self._row(INSTALLATION, key.version, key.wrapped, key.master)
+
+    def _row(self, name: str, version: int, wrapped: bytes, master: str | None = None) -> dict[str, Any]:
+        now = self._clock.now()
+        return {"name": name, "version": version, "wrapped": wrapped, "master": master, "created_at": now}
+
+    def _newest(self, session: ReadSession, organization: str) -> int | None:
+        query = select(func.max(data_keys.c.version)).where(data_keys.c.organization == organization)
+        newest: int | None = session.execute(query).scalar_one()
+        return newest
+
+    def _insert(self, session: WriteSession, organization: str, version: int) -> None:
+        self.begin(session)
+        current = self._current(session)
+        row = {
+            "organization": organization,
+            "version": version,
+            "wrapped": wrap(current.key, os.urandom(KEY_BYTES), _place(organization, version)),
+            "installation": current.version,
+            "created_at": self._clock.now(),
+        }
+        session.execute(insert(data_keys).values(row))
+
+    def _open(self, row: Any) -> bytes:
+        if row.installation == BY_MASTER:
+            assert self._first is not None, "the first start after an upgrade has wrapped it anew"
+            return self._first.unwrap(bytes(row.wrapped), row.organization)
+        installation = self._installations[row.installation]
+        return unwrap(installation.key, bytes(row.wrapped), _place(row.organization, row.version))
+
+
+def _place(organization: str, version: int) -> str:
+    return f"{organization}/{version}"

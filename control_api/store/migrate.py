@@ -6,6 +6,7 @@ Called by `bootstrap` before anything opens the database. Alembic is run as a li
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -16,13 +17,20 @@ from alembic.script import ScriptDirectory
 
 from control_api.store.backup import back_up
 from control_api.store.engines import open_engine
+from control_api.store.keys import InstallationKey
 from orchestrator_runtime.contract.errors import Conflict
 
 logger = logging.getLogger("migrate")
 
 
-def migrate(url: str, *, backups: Path, now: datetime) -> Path | None:
+def _no_backup() -> InstallationKey:
+    raise AssertionError("only for a database that is new")
+
+
+def migrate(url: str, *, backups: Path, now: datetime, seal: Callable[[], InstallationKey] = _no_backup) -> Path | None:
     """Upgrade the database at `url` to the newest revision; returns the backup that was made first, if one was.
+
+    `seal` gives the key that the backup is sealed with; it is only called if there is one to make.
 
     Raises `Conflict` (`database_newer`) if a newer program has changed it.
     """
@@ -41,7 +49,7 @@ def migrate(url: str, *, backups: Path, now: datetime) -> Path | None:
                 code="database_newer",
                 hint=f"Update this checkout, or restore a backup that this version made, from {backups}.",
             )
-        saved = back_up(url, backups, now=now) if current is not None else None
+        saved = back_up(url, backups, installation=seal(), now=now) if current is not None else None
         with engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

@@ -10,8 +10,9 @@ from sqlalchemy import select
 
 from control_api.store.bulk import BulkTable
 from control_api.store.database import ReadSession, WriteSession
-from control_api.store.keys import OrganizationKey, OrganizationKeys
+from control_api.store.keys import OrganizationKeys
 from control_api.store.partitions import payloads_of
+from control_api.store.sealing import OrganizationKey
 from control_api.store.tables import payloads
 from orchestrator_runtime.contract.errors import NotFound
 

@@ -142,18 +142,44 @@ credentials = Table(
     Index("credentials_id_unique", "organization", "id", unique=True),
     Index("credentials_principal", "organization", "principal"),
 )
-organization_keys = Table(
-    "organization_keys", metadata, _organization(key=True), Column("wrapped", LargeBinary, nullable=False)
+installation_keys = Table(
+    "installation_keys",
+    metadata,
+    _key("name"),  # installation; tokens, former_tokens: what signs the tokens of instances
+    Column("version", Integer, nullable=False),  # of the installation key
+    Column("wrapped", LargeBinary, nullable=False),  # by the master key, or by the installation key
+    _text("master", optional=True),  # id of the master key that wrapped it
+    Column("created_at", Moment, nullable=False),
+)
+data_keys = Table(
+    "data_keys",
+    metadata,
+    _organization(key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("installation", Integer, nullable=False),  # version of the installation key that wrapped it
+    Column("created_at", Moment, nullable=False),
 )
 secrets = Table(
     "secrets",
     metadata,
     _organization(key=True),
     _key("name"),
-    Column("sealed", LargeBinary, nullable=False),
-    Column("version", Integer, nullable=False),
+    Column("version", Integer, nullable=False),  # the one in use
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
+    _count("latest"),  # highest version that there ever was
+)
+secret_versions = Table(
+    "secret_versions",
+    metadata,
+    _organization(key=True),
+    _key("name"),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary),
+    _text("reference", optional=True),  # where the value is outside, instead
+    Column("created_at", Moment, nullable=False),
+    CheckConstraint("(sealed IS NULL) <> (reference IS NULL)", name="value"),
 )
 
 # Agents, from source to traffic

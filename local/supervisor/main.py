@@ -40,6 +40,7 @@ LEASE_RENEWAL = 5.0  # seconds; a lease lasts three of them
 TOKEN_RENEWAL = 60.0
 STOP_GRACE = 10.0  # what instances get when everything ends
 CHILD_GRACE = 5.0
+SERVER_ONLY = ("ORCHESTRATOR_DATABASE", "ORCHESTRATOR_ENCRYPTION_", "ORCHESTRATOR_VAULT_")  # settings with secrets
 OPEN_FILES = 65536  # a call in progress takes two of the gateway's; most systems allow a program 1024 unless it asks
 
 
@@ -126,7 +127,7 @@ class Supervisor:
                 "gateway",
                 "local.gateway",
                 {
-                    **common,
+                    **{name: value for name, value in common.items() if not name.startswith(SERVER_ONLY)},
                     "ORCHESTRATOR_LISTEN_FD": str(gateway_listening.fileno()),
                     "ORCHESTRATOR_EGRESS_FD": str(egress.theirs.fileno()),
                     "ORCHESTRATOR_CONTROL_SOCKET": str(home.control_socket),

@@ -244,8 +244,23 @@ class FakePlatform:
         return json_reply({**self._run(run), "state": "waiting"}, 202)
 
     def put_secret(self, request: Received, name: str) -> Reply:
-        self.secrets[name] = request.json()["value"]
+        given = request.json()
+        self.secrets[name] = given.get("value") or given["reference"]
         return Reply(status=204)
+
+    def secret_versions(self, request: Received, name: str) -> Reply:
+        version = {"version": 1, "reference": None, "in_use": True, "created_at": MOMENT}
+        return json_reply({"items": [version], "next": None})
+
+    def secret_rollback(self, request: Received, name: str) -> Reply:
+        moments = {"created_at": MOMENT, "updated_at": LATER}
+        return json_reply({"name": name, **request.json(), "reference": None, **moments})
+
+    def encryption(self, request: Received, rotation: str) -> Reply:
+        master = "new" if rotation.startswith("/master") else "old"
+        former = 1 if rotation == "/rotation" else 0
+        versions = {"version": 1 + former, "former_versions": former, "unreadable": 0}
+        return json_reply({"source": "file", "master": master, **versions, "master_since": MOMENT, "since": MOMENT})
 
     def delete_secret(self, request: Received, name: str) -> Reply:
         if name not in self.secrets:
@@ -306,7 +321,10 @@ ROUTES = (
     (rf"POST {API}/runs/([^/]+)/cancel", "cancel_run"),
     (rf"POST {API}/runs/([^/]+)/retry", "retry_run"),
     (rf"PUT {API}/secrets/([^/]+)", "put_secret"),
-    (rf"DELETE {API}/secrets/([^/]+)", "delete_secret"),
+    (rf"DELETE {API}/secrets/([^/]+)(?:/versions/\d+)?", "delete_secret"),
+    (rf"GET {API}/secrets/([^/]+)/versions", "secret_versions"),
+    (rf"POST {API}/secrets/([^/]+)/rollback", "secret_rollback"),
+    (rf"(?:GET|POST) {API}/encryption(|/rotation|/master/rotation)", "encryption"),
     (rf"POST {API}/backups", "backup"),
     (rf"GET {API}/health", "health"),
     (r"[A-Z]+ /agents/([^/]+)(|/.*)", "echo"),

@@ -36,17 +36,19 @@ from control_api.organizations.directory import Directory
 from control_api.organizations.service import OrganizationsService
 from control_api.reconciler.reconciler import Reconciler
 from control_api.revisions.service import RevisionsService
+from control_api.secrets.outside import OutsideValues
 from control_api.secrets.service import SecretsService
 from control_api.service_accounts.service import ServiceAccountsService
 from control_api.settings import Settings
 from control_api.store.database import Database, WriteSession, open_database
-from control_api.store.keys import MasterKey, OrganizationKeys
+from control_api.store.keys import OrganizationKeys
 from control_api.store.tables import credentials, organizations
 from control_api.versions.service import VersionsService
 from domain.home import Home
 from domain.roles import Role
 from orchestrator_runtime.contract.ids import uuid7
 from tests.fakes.builder import FakeBuilder
+from tests.fakes.keys import organization_keys
 from tests.fakes.manual_clock import START, ManualClock
 from tests.fakes.platform import FakePlatform
 
@@ -118,10 +120,12 @@ class World:
     async def start(self, *, reconciling: bool = True) -> None:
         self._database = open_database(self.url)
         self.changes = changes = Changes()
-        keys = OrganizationKeys(MasterKey(b"k" * 32))
+        keys = organization_keys()
         await self.database.write(lambda session: self._organization(session, keys))
         self._directory = directory = await Directory.load(self.database, clock=self.clock)
-        self._secrets = secrets = SecretsService(database=self.database, keys=keys, clock=self.clock)
+        self._secrets = secrets = SecretsService(
+            database=self.database, keys=keys, clock=self.clock, outside=OutsideValues(None, clock=self.clock)
+        )
         reconciler = Reconciler(
             database=self.database,
             platform=self.platform,
@@ -215,7 +219,7 @@ class World:
 
     async def stranger(self) -> Somebody:
         """The owner of another organization."""
-        keys, now = OrganizationKeys(MasterKey(b"k" * 32)), self.clock.now()
+        keys, now = organization_keys(), self.clock.now()
         made = await self.database.write(lambda session: organizations_of.create(session, keys, "others", now=now))
         return await self.somebody(Role.OWNER, organization=made.id, name="Eve")
 

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from control_api.bootstrap import prepare
 from control_api.cli import process
 from control_api.cli.main import run
+from control_api.settings import Settings
 from control_api.store import reachable
 from domain.home import Home
 from tests.fakes.certificates import Authority
+from tests.fakes.manual_clock import ManualClock
 
 FAKE = (sys.executable, "-m", "tests.fakes.supervisor_program")
 Cli = Callable[..., tuple[int, str, str]]
@@ -51,6 +54,20 @@ def test_up_starts_it_and_a_second_up_changes_nothing(cli: Cli, home: Home) -> N
     code, said, _ = cli("up")
     assert (code, said) == (0, f"Already running at {home.address.read_text().strip()}; nothing changed\n")
     assert process.running_pid(home) == pid
+
+
+@pytest.mark.parametrize("key", ["wrong", "missing"])
+def test_up_says_that_the_master_key_is_not_the_right_one_and_starts_nothing(cli: Cli, home: Home, key: str) -> None:
+    prepare(Settings(home=home.root), clock=ManualClock())
+    if key == "wrong":
+        home.master_key.write_bytes(bytes(32))
+    else:
+        home.master_key.unlink()
+    code, _, said = cli("up", "--port", "0")
+    assert code == 1
+    assert {"wrong": "(wrong_key)", "missing": "(master_key_missing)"}[key] in said
+    assert process.running_pid(home) is None
+    assert home.master_key.exists() == (key == "wrong")
 
 
 def test_another_port_than_the_one_asked_for_is_said(cli: Cli) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from control_api.cli.main import run
+from control_api.encryption.files import FileKeys
 from control_api.store.backup import back_up
+from control_api.store.keys import InstallationKey
 
 NOW = datetime(2026, 11, 24, 14, tzinfo=UTC)
 
@@ -34,18 +36,41 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path))
     monkeypatch.delenv("ORCHESTRATOR_DATABASE", raising=False)
     write_database(tmp_path / "orchestrator.db", "before")
+    FileKeys(tmp_path / "master.key").create()
     return tmp_path / "orchestrator.db"
 
 
 def test_the_backup_takes_the_database_s_place_and_the_one_before_is_kept(
     database: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    backup = back_up(f"sqlite:///{database}", database.parent / "backups", now=NOW)
+    backup = back_up(f"sqlite:///{database}", database.parent / "backups", installation=key(database), now=NOW)
     write_database(database, "after")
     assert run(["restore", str(backup), "--yes"]) == 0
     assert read_database(database) == "before"
     kept = Path(capsys.readouterr().out.split("is in ")[1].split(".db")[0] + ".db")
-    assert read_database(kept) == "after"
+    assert run(["restore", str(kept), "--yes"]) == 0
+    assert read_database(database) == "after"
+
+
+def test_a_backup_of_the_time_before_they_were_sealed_is_taken_as_it_is(database: Path, tmp_path: Path) -> None:
+    write_database(tmp_path / "old.db", "long ago")
+    assert run(["restore", str(tmp_path / "old.db"), "--yes"]) == 0
+    assert read_database(database) == "long ago"
+
+
+def test_without_the_master_key_that_sealed_it_a_backup_changes_nothing(
+    database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = back_up(f"sqlite:///{database}", database.parent / "backups", installation=key(database), now=NOW)
+    write_database(database, "after")
+    (database.parent / "master.key").write_bytes(bytes(32))
+    assert run(["restore", str(backup), "--yes"]) == 1
+    assert "(wrong_key)" in capsys.readouterr().err
+    assert read_database(database) == "after"
+
+
+def key(database: Path) -> InstallationKey:
+    return InstallationKey.make(1, FileKeys(database.parent / "master.key").current())
 
 
 @pytest.mark.parametrize("content", [b"no database", None])

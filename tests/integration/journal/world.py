@@ -21,16 +21,16 @@ from control_api.journal.service import Journal
 from control_api.journal.sweeper import Sweeper
 from control_api.journal.tokens import Identity, Tokens
 from control_api.store.database import Database, WriteSession, open_database
-from control_api.store.keys import MasterKey, OrganizationKeys
+from control_api.store.keys import OrganizationKeys
 from control_api.store.tables import organizations, runs
 from control_api.store.upsert import insert_missing
 from orchestrator_runtime.contract.wire import Message, Peer, connect, with_parts
+from tests.fakes.keys import organization_keys
 from tests.fakes.manual_clock import ManualClock
 
 ORGANIZATION = "org-1"
 AGENT = "echo"
 REVISION = "echo-00001"
-MASTER = MasterKey(b"k" * 32)
 REQUEST = {"method": "POST", "path": "/", "query": "", "content_type": "application/json"}
 
 
@@ -155,10 +155,10 @@ class World:
 
 async def _start(url: str, path: Path, clock: ManualClock, limits: Limits | None = None) -> World:
     database = open_database(url)
-    keys = OrganizationKeys(MASTER)
+    keys = organization_keys(clock)
     changes = Changes()
     journal = Journal(database, keys=keys, clock=clock, changes=changes)
-    tokens = Tokens(MASTER.derive("journal"), clock=clock)
+    tokens = Tokens(b"journal", clock=clock)
     await database.write(lambda session: create_organization(session, keys, ORGANIZATION, clock.now()))
     listening = socket.socket(socket.AF_UNIX)
     path.unlink(missing_ok=True)

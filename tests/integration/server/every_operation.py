@@ -169,8 +169,8 @@ async def send(server: Server, method: str, path: str, *, headers: list[tuple[by
 async def installation(url: str, folder: Path) -> AsyncIterator[Installation]:
     clock = ManualClock()
     settings = Settings(home=folder, database=url)
-    master = prepare(settings, clock=clock)
-    server = await Server.create(settings, master=master, clock=clock, address=ADDRESS)
+    keys = prepare(settings, clock=clock)
+    server = await Server.create(settings, keys=keys, clock=clock, address=ADDRESS)
     try:
         yield await _fill(server, clock)
     finally:
@@ -215,6 +215,7 @@ async def _fill(server: Server, clock: ManualClock) -> Installation:
         "session": "session-1",
         "run": run,
         "seq": "1",
+        "version": "1",
         "account": "account-1",
         "invitation": "invitation-1",
     }

@@ -14,9 +14,9 @@ from control_api.organizations import credentials as computed
 from control_api.organizations import owner
 from control_api.organizations.repository import Organization
 from control_api.store.database import Database, open_database
-from control_api.store.keys import MasterKey, OrganizationKeys
 from control_api.store.migrate import migrate
 from domain.roles import PERMISSIONS, Role
+from tests.fakes.keys import organization_keys
 from tests.fakes.manual_clock import ManualClock
 
 CLOCK = ManualClock()
@@ -32,7 +32,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 async def ensure(database: Database, token: str) -> Organization:
-    keys = OrganizationKeys(MasterKey(bytes(32)))
+    keys = organization_keys(CLOCK)
     return await database.write(lambda session: owner.ensure(session, keys, token=token, now=CLOCK.now()))
 
 

@@ -23,6 +23,7 @@ from control_api.store.database import Database, open_database
 from control_api.store.migrate import migrate
 from control_api.telemetry import request_spans, tracer_provider
 from orchestrator_runtime.contract.errors import Unavailable
+from tests.fakes.keys import organization_keys
 from tests.fakes.manual_clock import ManualClock
 
 CLOCK = ManualClock()
@@ -64,7 +65,9 @@ def app(database: Database, parts: Parts, tmp_path: Path) -> FastAPI:
     app.state.health = HealthService(
         database=database, gateway=lambda: parts.gateway, supervisor=lambda: parts.supervisor
     )
-    app.state.backups = BackupService(url=f"sqlite:///{tmp_path / 'test.db'}", folder=tmp_path / "backups", clock=CLOCK)
+    app.state.backups = BackupService(
+        url=f"sqlite:///{tmp_path / 'test.db'}", folder=tmp_path / "backups", keys=organization_keys(), clock=CLOCK
+    )
     return app
 
 

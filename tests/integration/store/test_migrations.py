@@ -23,6 +23,7 @@ from control_api.store.migrate import migrate
 from control_api.store.tables import PARTITIONED, agents, members, metadata
 from domain.roles import PERMISSIONS
 from orchestrator_runtime.contract.errors import Conflict
+from tests.fakes.keys import INSTALLATION
 from tests.integration.postgres import fresh_database
 
 first = import_module("control_api.store.migrations.versions.0001_first")
@@ -126,7 +127,8 @@ def at_first(url: str) -> None:
 
 
 def check_owned(url: str, folder: Path) -> None:
-    assert migrate(url, backups=folder, now=NOW) is not None, "a backup is made first"
+    saved = migrate(url, backups=folder, now=NOW, seal=lambda: INSTALLATION)
+    assert saved is not None, "a backup is made first"
     engine = open_engine(url, writing=False)
     with engine.connect() as connection:
         [member] = connection.execute(select(members)).all()

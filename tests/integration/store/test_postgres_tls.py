@@ -15,6 +15,7 @@ from control_api.store.migrate import migrate
 from control_api.store.reachable import wait_until_reachable
 from orchestrator_runtime.contract.errors import Unavailable
 from tests.fakes.certificates import Authority
+from tests.fakes.keys import INSTALLATION
 from tests.integration.postgres import fresh_database, postgres_server
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,7 +47,7 @@ def test_a_verified_connection_is_encrypted_migrated_and_backed_up(
     assert row is not None
     assert row[0] is True
     assert row[1] in {"TLSv1.2", "TLSv1.3"}
-    assert back_up(url, tmp_path, now=NOW).stat().st_size > 0
+    assert back_up(url, tmp_path, installation=INSTALLATION, now=NOW).stat().st_size > 0
 
 
 def test_a_server_under_another_name_is_refused_before_anything_starts(

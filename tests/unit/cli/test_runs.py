@@ -139,6 +139,28 @@ def test_a_secret_is_never_taken_from_the_command_line_and_never_empty(
     assert platform.secrets == {}
 
 
+def test_a_secret_may_stay_in_vault(orchestrator: Orchestrator, platform: FakePlatform) -> None:
+    assert orchestrator("secrets", "set", "KEY", "--from", "vault:openai#api_key").code == 0
+    assert platform.secrets == {"KEY": "vault:openai#api_key"}
+
+
+def test_versions_of_a_secret_are_listed_used_again_and_removed(
+    orchestrator: Orchestrator, platform: FakePlatform
+) -> None:
+    platform.secrets["KEY"] = "value"
+    assert orchestrator("secrets", "versions", "KEY").out.splitlines()[1].startswith("1")
+    assert orchestrator("secrets", "rollback", "KEY", "1").out.startswith("KEY is version 1 again")
+    assert platform.asked("POST /api/v1/secrets/KEY/rollback")[0].json() == {"version": 1}
+    assert orchestrator("secrets", "rm", "KEY", "--version", "1").out == "Removed version 1 of KEY\n"
+    assert platform.asked("DELETE /api/v1/secrets/KEY/versions/1")
+
+
+def test_keys_are_shown_and_rotated(orchestrator: Orchestrator) -> None:
+    assert "old (file)" in orchestrator("encryption", "status").out
+    assert orchestrator("encryption", "rotate").out.startswith("Version 2 of the key is in use")
+    assert orchestrator("encryption", "rotate", "--master", "-o", "json").json()["master"] == "new"
+
+
 LINE = {"at": "2026-11-24T14:00:00.000Z", "instance": "triage-00001-abcd1234", "stream": "stdout", "line": "hello"}
 
 
