@@ -1,8 +1,8 @@
 """Many rows at once, past SQLAlchemy: the statements of the journal's hot path, written once per table.
 
 SQLite executes one prepared statement per row; PostgreSQL gets all rows as arrays in one statement (`unnest`; COPY
-would be refused under row-level security). Rows are sequences in the order of `columns`; values go to the driver as they
-are.
+would be refused under row-level security). Rows are sequences in the order of `columns`; values go to the driver as
+they are.
 """
 
 from __future__ import annotations
