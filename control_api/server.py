@@ -21,7 +21,8 @@ import domain.logging
 from control_api.bootstrap import Server, Sockets, prepare
 from control_api.settings import read_settings
 from domain.clock import Clock, SystemClock
-from orchestrator_runtime.contract.errors import Problem
+from local.supervisor.children import give_up
+from orchestrator_runtime.contract.errors import Problem, Unavailable
 
 logger = logging.getLogger("server")
 
@@ -83,7 +84,9 @@ def main() -> None:
             runner.run(serve(os.environ, clock=SystemClock()))
         except Problem as problem:
             logger.critical("%s (%s). %s", problem.detail, problem.code, problem.hint)
-            sys.exit(1)
+            if isinstance(problem, Unavailable):
+                sys.exit(1)  # it may be mended by itself: the supervisor starts us again
+            give_up(problem, os.environ)
 
 
 if __name__ == "__main__":

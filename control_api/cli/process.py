@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import select
 import signal
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from domain.home import Home
-from orchestrator_runtime.contract.errors import Conflict, Unavailable
+from orchestrator_runtime.contract.errors import Conflict, Unavailable, from_document
 
 START_TIMEOUT = 120.0  # seconds; a start after an upgrade backs up and migrates the database first
 LONG = 10.0  # seconds of a start after which a person wants to hear something
@@ -54,8 +55,8 @@ def start(home: Home, *, port: int, environ: Mapping[str, str], waiting: Callabl
 
     `waiting(seconds)` is called again and again while that takes long.
 
-    Raises `Unavailable` (`start_failed`) with the last lines that it logged, and ends it, if it exits or does not serve
-    in time.
+    Raises the `Problem` that it ended with; else `Unavailable` (`start_failed`) with the last lines that it logged, and
+    ends it, if it exits or does not serve in time.
     """
     home.make()
     reading, writing = os.pipe()
@@ -72,12 +73,14 @@ def start(home: Home, *, port: int, environ: Mapping[str, str], waiting: Callabl
         )
     os.close(writing)
     try:
-        address = _read_line(reading, START_TIMEOUT, waiting)
+        said = _read_line(reading, START_TIMEOUT, waiting)
     finally:
         os.close(reading)
-    if not address:
+    if not said.startswith("http"):
         process.terminate()
         process.wait(STOP_TIMEOUT)
+        if said:
+            raise from_document(json.loads(said))
         raise Unavailable(
             f"It did not start; the last lines of {log_file(home)}:\n{last_lines(log_file(home))}",
             code="start_failed",
@@ -85,7 +88,7 @@ def start(home: Home, *, port: int, environ: Mapping[str, str], waiting: Callabl
         )
     process.returncode = 0  # it outlives us: nobody waits for it, and Popen need not warn of that
     (home.run / "program").write_text(program_digest())
-    return address
+    return said
 
 
 def stop(home: Home, *, pause: Callable[[float], None] = time.sleep) -> bool:

@@ -63,19 +63,24 @@ async def serve(
         every(PROBE_EVERY, gateway.probe),
     ):
         gateway.spawn(work)
-    with contextlib.suppress(TimeoutError):  # serve without: the API and /healthz need no routes
-        async with asyncio.timeout(ROUTES_WAIT):
-            await gateway.supervisor.ready()
-            await gateway.routed()
+    routed, stopped = loop.create_task(_routed(gateway)), loop.create_task(stopping.wait())
+    # After the timeout it serves without: the API and /healthz need no routes.
+    await asyncio.wait((routed, stopped), timeout=ROUTES_WAIT, return_when=asyncio.FIRST_COMPLETED)
+    routed.cancel()
     server: Listener
     if tls is None:
         server = await loop.create_server(lambda: ClientConnection(gateway), sock=listening, backlog=BACKLOG)
     else:
         server = TlsListener(gateway, listening, context=tls)
     logger.info("Serving")
-    await stopping.wait()
+    await stopped
     await _drain(gateway, server, settings)
     await gateway.stop()
+
+
+async def _routed(gateway: Gateway) -> None:
+    await gateway.supervisor.ready()
+    await gateway.routed()
 
 
 async def _drain(gateway: Gateway, server: Listener, settings: Settings) -> None:

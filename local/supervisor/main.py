@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import resource
@@ -16,6 +17,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn, TextIO
 
 import domain.logging
 from domain.clock import Clock, SystemClock
@@ -45,7 +47,7 @@ OPEN_FILES = 65536  # a call in progress takes two of the gateway's; most system
 
 
 class Supervisor:
-    """One running installation. `ready` (a descriptor) gets the address as a line once server and gateway serve."""
+    """One running installation. `ready` gets the address as a line once server and gateway serve."""
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class Supervisor:
         host: str,
         port: int,
         certificate: Certificate | None,
-        ready: int | None,
+        ready: TextIO | None,
         environ: Mapping[str, str],
         clock: Clock,
     ) -> None:
@@ -66,12 +68,13 @@ class Supervisor:
         self._environ = environ
         self._clock = clock
         self._stop = asyncio.Event()
+        self._problem: Problem | None = None
 
     def stop(self) -> None:
         self._stop.set()
 
     async def run(self) -> None:
-        """Serve until `stop`."""
+        """Serve until `stop`. Raises the `Problem` for which the server cannot be started."""
         home = self._home
         home.instance_sockets.mkdir(mode=0o700, exist_ok=True)
         for left_over in home.instance_sockets.iterdir():
@@ -142,7 +145,7 @@ class Supervisor:
             logger.warning("port %s is taken: serving at %s", self._port, address)
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(server.run()),
+                tasks.create_task(self._keep(server)),
                 tasks.create_task(gateway.run()),
                 tasks.create_task(self._say_ready(control, address)),
                 tasks.create_task(_every(LEASE_RENEWAL, control.renew_leases)),
@@ -161,13 +164,23 @@ class Supervisor:
             for task in running:
                 task.cancel()
         serving.close()
+        if self._problem is not None:
+            raise self._problem
+
+    async def _keep(self, server: Child) -> None:
+        """Without a server nothing works: when it gives up, everything ends."""
+        try:
+            await server.run()
+        except Problem as problem:
+            self._problem = problem
+            self.stop()
 
     async def _say_ready(self, control: Control, address: str) -> None:
         await control.both_there()
         logger.info("serving at %s", address)
         if self._ready is not None:
-            os.write(self._ready, address.encode() + b"\n")
-            os.close(self._ready)
+            self._ready.write(address + "\n")
+            self._ready.close()
 
     async def _renew_tokens(self, instances: Instances) -> None:
         while True:
@@ -208,7 +221,7 @@ def allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def serve(home: Home, *, port: int, ready: int | None) -> None:
+async def serve(home: Home, *, port: int, ready: TextIO | None) -> None:
     clock = SystemClock()
     host = os.environ.get("ORCHESTRATOR_HOST") or HOST
     certificate = serving(os.environ, host=host, now=clock.now())
@@ -221,24 +234,35 @@ async def serve(home: Home, *, port: int, ready: int | None) -> None:
     await supervisor.run()
 
 
+def fail(problem: Problem, ready: TextIO | None) -> NoReturn:
+    """End with the reason; who still waits for the address gets it as a problem document."""
+    if ready is not None and not ready.closed:
+        with contextlib.suppress(BrokenPipeError), ready:  # nobody waits any more
+            ready.write(json.dumps(problem.document()) + "\n")
+    sys.exit(f"{problem.detail} ({problem.code}). {problem.hint}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.supervisor", description=__doc__)
     parser.add_argument("--home", type=Path, help="data folder (ORCHESTRATOR_HOME)")
     parser.add_argument("--port", type=int, default=PORT, help="the next free one is used if it is taken")
-    parser.add_argument("--ready-fd", type=int, help="gets the address as a line when everything serves")
+    parser.add_argument(
+        "--ready-fd", type=int, help="gets the address as a line when everything serves, or why it cannot"
+    )
     arguments = parser.parse_args()
     home = Home(arguments.home.absolute()) if arguments.home else Home.from_environment(os.environ)
     domain.logging.configure(os.environ.get("ORCHESTRATOR_LOG_LEVEL", "INFO"))
+    ready = None if arguments.ready_fd is None else os.fdopen(arguments.ready_fd, "w")
     try:
         home.make()
         held = lock(home)
     except Problem as problem:
-        sys.exit(f"{problem.detail} ({problem.code}). {problem.hint}")
+        fail(problem, ready)
     try:
         allow_open_files()
         prepare_supervisor()
-        asyncio.run(serve(home, port=arguments.port, ready=arguments.ready_fd))
+        asyncio.run(serve(home, port=arguments.port, ready=ready))
     except Problem as problem:
-        sys.exit(f"{problem.detail} ({problem.code}). {problem.hint}")
+        fail(problem, ready)
     finally:
         os.ftruncate(held, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -25,6 +26,13 @@ from tests.fakes.certificates import Authority
 
 CHECKOUT = Path(__file__).parents[3]
 PATIENCE = 30.0  # seconds until a test that hangs fails
+GIVES_UP = """
+import os
+from local.supervisor.children import give_up
+from orchestrator_runtime.contract.errors import Conflict
+
+give_up(Conflict("It will never do", code="never", hint="Leave it."), os.environ)
+"""
 
 
 @dataclass(slots=True)
@@ -198,10 +206,22 @@ def test_a_home_that_belongs_to_somebody_else_is_refused(folder: Path) -> None:
     (folder / "elsewhere").mkdir()
     (folder / "home").symlink_to(folder / "elsewhere")
     process, ready = launch(folder)
-    os.close(ready)
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "(folder_not_ours)" in said
+    with os.fdopen(ready) as line:
+        assert json.loads(line.readline())["code"] == "folder_not_ours"
+
+
+def test_a_server_that_gives_up_after_a_restart_ends_everything_with_its_reason(folder: Path) -> None:
+    with running(folder) as platform:
+        (folder / "stand-in/control_api/server.py").write_text(GIVES_UP)
+        first = platform.child("control_api.server")
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        said, _ = platform.process.communicate(timeout=PATIENCE)
+        assert platform.process.returncode == 1
+        assert "It will never do (never). Leave it." in said
 
 
 def _alive(pid: int) -> bool:
