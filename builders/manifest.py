@@ -27,6 +27,7 @@ NOT_YET_KEYS: Mapping[Path, str] = {
 }
 NOT_YET_VALUES: Mapping[Path, Mapping[str, str]] = {
     ("framework",): {"n8n": "n8n workflows", "workflow": "workflows"},
+    ("access",): {"agents": "calls from agent to agent"},
     ("scale", "metric"): {"cpu": "scaling by CPU", "memory": "scaling by memory"},
 }
 NOT_YET_TRIGGERS = {"event": "event triggers", "schedule": "schedules", "webhook": "webhooks"}
@@ -121,7 +122,8 @@ def _lacking(manifest: Manifest, document: Document, *, file: str, gpus: int, me
     """What the manifest may ask for, but not here."""
     path = ("resources", "gpu")
     if manifest.resources.gpu > gpus:
-        here = f"this platform has {gpus}" if gpus else "this platform has none to give"
+        none = "the embedded engine on this machine gives agents no GPU; the cluster engine will"
+        here = f"this platform has {gpus}" if gpus else none
         message = f"The agent asks for {manifest.resources.gpu} GPU(s), but {here}"
         yield Mistake(file, document.line(path), rule(path, "unavailable"), message, "Remove `gpu`")
     path = ("resources", "memory")

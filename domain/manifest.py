@@ -151,7 +151,7 @@ class Framework(StrEnum):
 
 
 class Access(StrEnum):
-    """Who may call the agent. `organization`: credentials of its organization; `agents`: only its agents."""
+    """Who may call the agent. `organization`: credentials of its organization; `agents`: only its agents, not yet."""
 
     ORGANIZATION = "organization"
     AGENTS = "agents"
@@ -176,7 +176,7 @@ class Resources(Part):
     memory: Memory | None = Field(
         None, examples=["512Mi"], description="Memory of an instance; by default what its framework needs."
     )
-    gpu: int = Field(0, ge=0, le=8, description="GPUs an instance needs.")
+    gpu: int = Field(0, ge=0, le=8, description="GPUs an instance needs; the embedded engine gives none.")
     scratch: Size = Field(256 * MEBIBYTE, ge=MEBIBYTE, le=1024 * GIBIBYTE, description="Size of the private /tmp.")
 
 

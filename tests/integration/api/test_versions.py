@@ -41,7 +41,7 @@ async def test_a_mistake_in_the_manifest_says_file_line_rule_and_suggestion(worl
 
 async def test_a_gpu_is_refused_where_there_is_none(world: World) -> None:
     answer = await world.client.post("/versions", content=pack(manifest="resources: {gpu: 1}\n"))
-    assert "none to give" in answer.json()["detail"]
+    assert "the embedded engine on this machine gives agents no GPU" in answer.json()["detail"]
 
 
 async def test_a_folder_without_a_manifest_is_refused(world: World) -> None:

@@ -141,6 +141,7 @@ def test_a_mistake_has_a_line_a_rule_and_a_suggestion(text: str, line: int, rule
     [
         (GOOD + "mode: batch\n", "mode.not_yet"),
         (GOOD + "framework: workflow\n", "framework.not_yet"),
+        (GOOD + "access: agents\n", "access.not_yet"),
         (GOOD + "scale: {metric: cpu}\n", "scale.metric.not_yet"),
         (GOOD + "triggers:\n  - schedule: '* * * * *'\n", "triggers.0.schedule.not_yet"),
         (GOOD + "triggers:\n  - event: {type: x}\n", "triggers.0.event.not_yet"),
@@ -171,7 +172,11 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_reason() -> None:
     text = GOOD + "resources:\n  gpu: 2\n"
     [mistake] = mistakes(text)
     assert (mistake["line"], mistake["rule"]) == (4, "resources.gpu.unavailable")
-    assert "this platform has none" in mistake["message"]
+    assert mistake["message"] == (
+        "The agent asks for 2 GPU(s), "
+        "but the embedded engine on this machine gives agents no GPU; the cluster engine will"
+    )
+    assert mistake["suggestion"] == "Remove `gpu`"
     assert "this platform has 1" in mistakes(text, gpus=1)[0]["message"]
     assert manifest.read(text, gpus=2).resources.gpu == 2
 
