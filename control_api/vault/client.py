@@ -39,7 +39,7 @@ class Vault:
         Raises `Unavailable` (`vault_sealed`, `vault_unreachable`) after the last try, and at once what another try
         would not change: `Forbidden` (`vault_denied`), `Conflict` (`vault_refused`, `vault_missing`).
         """
-        import hvac  # 40 ms and only where Vault is used
+        import hvac  # a fifth of a second, and only where Vault is used
         import requests
 
         client = hvac.Client(
