@@ -88,6 +88,7 @@ def _description(run: dict[str, Any], steps: list[dict[str, Any]]) -> str:
             ("started", ago(run.get("created_at"))),
             ("took", duration(run.get("created_at"), run.get("ended_at"))),
             ("attempts", len(attempts) if isinstance(attempts, list) else attempts),
+            ("not asked for again", _unasked(attempts)),
             ("problem", problem.get("detail") and f"{problem['detail']} ({problem.get('code')})"),
             ("hint", problem.get("hint")),
             (
@@ -97,6 +98,12 @@ def _description(run: dict[str, Any], steps: list[dict[str, Any]]) -> str:
         )
     )
     return simple + ("\n\n" + "\n".join(step_lines(steps)) if steps else "")
+
+
+def _unasked(attempts: Any) -> str:
+    """The calls that an earlier attempt recorded and the last one did not make again."""
+    last = attempts[-1] if isinstance(attempts, list) and attempts else {}
+    return ", ".join(f"{call['name']} ({call['n']})" for call in last.get("unasked", ()))
 
 
 def step_lines(steps: list[dict[str, Any]]) -> list[str]:

@@ -72,7 +72,7 @@ def finish(ledger: Ledger, run: Run, ending: Ending, *, content: bytes | None = 
     run.answer = dumps(answer) if answer else None
     run.problem = dumps(problem) if problem else None
     run.usage = dumps(usage) if usage else None
-    data = {"status": run.status, "attempt": run.attempt, **({"problem": problem} if problem else {}), **data}
+    data = {"status": run.status, "attempt": run.attempt, **_told(ending), **data}
     ledger.record(run, f"run.{state}", data=data, content=content)
     if run.session is not None:
         wake_session(ledger, run)
@@ -101,7 +101,7 @@ def fail(
         return
     problem = ending.get("problem")
     run.problem = dumps(problem) if problem else None
-    ended = {"attempt": run.attempt, "attempt_state": AttemptState.FAILED, "problem": problem}
+    ended = {"attempt": run.attempt, "attempt_state": AttemptState.FAILED, **_told(ending)}
     wait(ledger, run, WaitReason.RETRY, until=ledger.now + delay, content=content, **ended)
 
 
@@ -132,6 +132,11 @@ def overdue(ledger: Ledger, run: Run, *, policy: Policy) -> None:
         hint="Raise timeouts.run in agent.yaml, or let the agent do less in one run.",
     )
     fail(ledger, run, failed(problem), policy=policy, retryable=True)
+
+
+def _told(ending: Ending) -> dict[str, Any]:
+    """What the event of an end says besides."""
+    return {name: ending[name] for name in ("problem", "unasked") if ending.get(name)}
 
 
 def failed(problem: Problem) -> Ending:

@@ -89,6 +89,8 @@ def ending(fields: Header) -> Ending:
     for name in ("headers", "problem", "usage"):
         if fields.get(name) is not None:
             values[name] = an_object(fields, name)
+    if fields.get("unasked") is not None:
+        values["unasked"] = [{"name": text(call, "name"), "n": count(call, "n")} for call in objects(fields, "unasked")]
     if fields.get("retryable") is not None:
         values["retryable"] = bool(fields["retryable"])
     return cast("Ending", values)

@@ -40,6 +40,7 @@ ATTEMPT = {
     "ended_at": "2026-11-24T14:00:01.500Z",
     "problem": None,
     "reason": None,
+    "unasked": [],
 }
 STEP = {
     "id": "3",
@@ -91,6 +92,13 @@ class RunView(View):
     cancel_requested_at: Moment | None
 
 
+class CallView(View):
+    model_config = example(name="book_flight", n=1)
+
+    name: str
+    n: int = Field(description="Which of the equal calls it was, from 1.")
+
+
 class AttemptView(View):
     model_config = example(**ATTEMPT)
 
@@ -103,6 +111,9 @@ class AttemptView(View):
     ended_at: Moment | None
     problem: ProblemDocument | None
     reason: str | None = Field(description="Why it was lost.")
+    unasked: list[CallView] = Field(
+        description="Calls whose results earlier attempts recorded, and which this one did not make again."
+    )
 
 
 class RunDetails(RunView):

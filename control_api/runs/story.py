@@ -25,8 +25,9 @@ def attempts(events: Iterable[EventView]) -> list[AttemptView]:
             state = state or AttemptState.SUCCEEDED  # it left its instance by itself
         if state and found and found[-1]["state"] == AttemptState.RUNNING:
             ended = {"state": state, "ended_at": event.at, "problem": data.get("problem"), "reason": data.get("why")}
-            found[-1].update(ended)
-    return [AttemptView(**{"ended_at": None, "problem": None, "reason": None, **members}) for members in found]
+            found[-1].update(ended, unasked=data.get("unasked", []))
+    unknown: dict[str, Any] = {"ended_at": None, "problem": None, "reason": None, "unasked": []}
+    return [AttemptView(**{**unknown, **members}) for members in found]
 
 
 def steps(events: Iterable[EventView]) -> list[StepView]:

@@ -133,6 +133,7 @@ class App:
             self.client,
             admitted,
             agent=self.agent,
+            framework=self._start.framework,
             redact=self._redact,
             timeout=self._start.timeout,
             grace=self._start.grace,

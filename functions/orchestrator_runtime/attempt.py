@@ -53,6 +53,8 @@ class Outcome:
 
 
 ELSEWHERE = Outcome()
+RESUMING = frozenset({"langgraph"})
+"""Frameworks that go on from a checkpoint: they do not ask again for what was recorded before it."""
 
 
 def recorded(ending: Mapping[str, Any], body: bytes) -> Outcome:
@@ -80,6 +82,7 @@ class Attempt:
         admitted: Mapping[str, Any],
         *,
         agent: Agent,
+        framework: str,
         redact: Callable[[str], str],
         timeout: float,
         grace: float,
@@ -95,6 +98,7 @@ class Attempt:
         self.journal = RunJournal(client, admitted, on_fenced=partial(self.stop, FENCED), trace=trace)
         self._has_recorded = bool(admitted.get("recorded"))
         self._agent = agent
+        self._restarts = framework not in RESUMING
         self._redact = redact
         self._timeout = timeout
         self._grace = grace
@@ -222,6 +226,8 @@ class Attempt:
                 "problem": problem.document(),
                 "retryable": not 400 <= problem.status < 500 or problem.status == 429,
             }
+        if self._restarts and (unasked := self.journal.unasked()):
+            ending["unasked"] = unasked
         if answer is None:
             return await self.journal.end(ending, b"") == ending["state"]
         ending["content_type"] = writable(answer.content_type)

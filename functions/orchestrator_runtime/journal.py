@@ -211,6 +211,11 @@ class RunJournal:
             n = self._counts[name, digest]
         return {"name": name, "digest": digest, "n": n}, self._recorded.get((name, digest, n))
 
+    def unasked(self) -> list[dict[str, Any]]:
+        """`name` and `n` of calls that earlier attempts recorded and nobody has asked for in this one."""
+        with self._lock:
+            return [{"name": name, "n": n} for name, digest, n in self._recorded if n > self._counts[name, digest]]
+
     async def journal(self, operation: str, fields: dict[str, Any], body: bytes = b"") -> Message:
         whole = {**fields, "run": self.run, "epoch": self.epoch}
         work = self._fenced_call(operation, whole, body)

@@ -102,6 +102,9 @@ class Ending(TypedDict):
     problem: NotRequired[dict[str, Any]]
     retryable: NotRequired[bool]
     usage: NotRequired[dict[str, int]]  # input_tokens, output_tokens
+    unasked: NotRequired[
+        list[dict[str, Any]]
+    ]  # {name, n} of calls that earlier attempts recorded, and this one not made
 
 
 class CheckpointElement(TypedDict):

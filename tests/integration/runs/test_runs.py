@@ -52,6 +52,18 @@ async def test_attempts_say_why_they_ended(api: Api) -> None:
     assert run["problem"]["code"] == "agent_failed"
 
 
+async def test_an_attempt_lists_the_recorded_calls_that_it_did_not_make_again(api: Api) -> None:
+    await api.journal.submit("r-1")
+    for number in (1, 2):
+        instance = await api.journal.instance(f"i-{number}")
+        await instance.take("r-1")
+        if number == 1:
+            await api.journal.journal.instances_lost([instance.id], "killed by signal 9")
+    await instance.end("r-1", epoch=2, unasked=[{"name": "pay", "n": 1, "digest": "none of the reader's business"}])
+    first, second = (await api.get("/runs/r-1"))["attempts"]
+    assert (first["unasked"], second["unasked"]) == ([], [{"name": "pay", "n": 1}])
+
+
 async def test_a_run_that_waits_says_for_what(api: Api) -> None:
     instance = await api.journal.instance()
     await instance.admit("r-1", session="s")

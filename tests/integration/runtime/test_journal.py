@@ -104,6 +104,20 @@ async def test_recorded_calls_are_found_by_name_arguments_and_number() -> None:
         world.journal.lose("r-1")
         again = await world.admit()
         await again.fetch_recorded()
+        assert again.unasked() == [{"name": "pay", "n": 1}, {"name": "pay", "n": 2}]
+        again.recorded("pay", b"5")
+        assert again.unasked() == [{"name": "pay", "n": 2}]
+
+
+async def test_recorded_calls_are_answered_once_each() -> None:
+    async with connected() as world:
+        run = await world.admit()
+        for _ in range(2):
+            identity, _ = run.recorded("pay", b"5")
+            await run.start_step("pay", StepKind.TOOL, call=identity).succeed({"paid": identity["n"]})
+        world.journal.lose("r-1")
+        again = await world.admit()
+        await again.fetch_recorded()
         assert [again.recorded("pay", b"5")[1] for _ in range(3)] == [b'{"paid": 1}', b'{"paid": 2}', None]
         assert again.recorded("pay", b"6")[1] is None
 

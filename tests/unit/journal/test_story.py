@@ -39,8 +39,9 @@ def test_an_attempt_runs_until_an_event_ends_it() -> None:
     story.tell("run.waiting", reason="dispatch", attempt=1, attempt_state="lost", why="killed")
     story.tell("run.waiting", reason="dispatch", problem={"code": "gateway_unavailable"})
     story.start(2)
-    story.tell("run.succeeded", status=200, attempt=2)
+    story.tell("run.succeeded", status=200, attempt=2, unasked=[{"name": "pay", "n": 1}])
     first, second = attempts(story.events)
+    assert ([call.name for call in first.unasked], [call.name for call in second.unasked]) == ([], ["pay"])
     assert (first.state, first.reason, first.problem) == (AttemptState.LOST, "killed", None)
     assert (second.state, second.reason) == (AttemptState.SUCCEEDED, None)
 
