@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Column, Table
 
 from control_api.journal.checkpoints import blob_context, context
-from control_api.journal.ledger import event_context
+from control_api.journal.ledger import event_context, headers_context
 from control_api.journal.sessions import session_context
 from control_api.secrets.service import secret_context
 from control_api.store import tables
@@ -52,6 +52,7 @@ def _write(key: Key) -> bytes:
 
 STANDING = (
     SealedColumn(tables.secret_versions, "sealed", lambda key: secret_context(key["name"])),
+    SealedColumn(tables.runs, "headers", lambda key: headers_context(key["id"])),
     SealedColumn(tables.sessions, "state", lambda key: session_context(key["agent"], key["id"])),
     SealedColumn(tables.checkpoints, "projection", _checkpoint("projection")),
     SealedColumn(tables.checkpoints, "body", _checkpoint("checkpoint")),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from control_api.journal import lifecycle
-from control_api.journal.ledger import IdentityKey, Ledger, RunKey, dumps
+from control_api.journal.ledger import IdentityKey, Ledger, RunKey, dumps, headers_context
 from control_api.journal.operations import Later, Operation, Outcome, Stored, ending_of
 from control_api.journal.policies import Policies
 from control_api.journal.reading import run_unknown
@@ -21,6 +21,7 @@ from control_api.journal.tokens import Identity
 from control_api.store.tables import sessions
 from control_api.store.upsert import upsert
 from orchestrator_runtime.contract.errors import Conflict, Unprocessable
+from orchestrator_runtime.contract.headers import kept
 from orchestrator_runtime.contract.journal import Admission
 from orchestrator_runtime.contract.states import RunState, WaitReason
 from orchestrator_runtime.contract.wire import Message
@@ -64,7 +65,8 @@ class Arrival(Operation):
     def new(self, ledger: Ledger) -> Run:
         """A run that waits to be sent; nothing of it is recorded yet."""
         admission = self.admission
-        ledger.keys.of(ledger.session, self.organization)  # raises before anything is changed
+        sealing = ledger.keys.of(ledger.session, self.organization)  # raises before anything is changed
+        headers = kept(admission.get("headers", {}).items())  # whoever sent them
         run = Run(
             organization=self.organization,
             id=admission["run"],
@@ -86,6 +88,7 @@ class Arrival(Operation):
             trigger=admission["trigger"],
             background=self.background,
             request=dumps(admission["request"]),
+            headers=sealing.seal(dumps(headers).encode(), headers_context(admission["run"])) if headers else None,
             caller=admission.get("caller"),
             correlation=admission["correlation"],
             traceparent=admission.get("traceparent"),
@@ -148,13 +151,13 @@ class Admit(Arrival):
         if run.running:
             if own and run.instance == self.identity.instance:
                 # it asks again, because the reply was lost
-                return self._granted(run, ledger.inline(run, 1) if self.dispatched else b"")
+                return self._granted(run, *self._asked(ledger, run))
             return self._elsewhere(run, "already_running", "An instance works on this run")
         if not own or run.wait_reason == WaitReason.SESSION:
             return self._elsewhere(run, "not_its_turn", "An earlier run of the session has not ended")
-        given = ledger.inline(run, 1) if self.dispatched else b""
+        recorded = self._asked(ledger, run)
         lifecycle.start(ledger, run, instance=self.identity.instance, timeout=float(self.admission["deadline"]))
-        return self._granted(run, given)
+        return self._granted(run, *recorded)
 
     def _first(self, ledger: Ledger) -> Outcome:
         if self.dispatched:
@@ -175,7 +178,17 @@ class Admit(Arrival):
         """The run is recorded, so this is never looked at again."""
         self.body = b""
 
-    def _granted(self, run: Run, given: bytes | None = b"") -> Message:
+    def _asked(self, ledger: Ledger, run: Run) -> tuple[dict[str, Any], bytes | None]:
+        """What an instance gets that a run is sent to: request and headers, and the input if that is small."""
+        if not self.dispatched:
+            return {}, b""
+        asked: dict[str, Any] = {"request": json.loads(run.request)}
+        if run.headers is not None:
+            key = ledger.keys.of(ledger.session, run.organization)
+            asked["headers"] = json.loads(key.open(run.headers, headers_context(run.id)))
+        return asked, ledger.inline(run, 1)
+
+    def _granted(self, run: Run, asked: dict[str, Any] | None = None, given: bytes | None = b"") -> Message:
         fields: dict[str, Any] = {"run": run.id, "outcome": "started", "epoch": run.epoch, "attempt": run.attempt}
         if run.recorded_count:
             fields["recorded"] = run.recorded_count
@@ -183,7 +196,7 @@ class Admit(Arrival):
             fields["session"] = run.session
         if not self.dispatched:
             return Message(fields)
-        return _with_content({**fields, "request": json.loads(run.request)}, run, 1, given)
+        return _with_content(fields | (asked or {}), run, 1, given)
 
 
 def finished(ledger: Ledger, run: Run) -> Message:

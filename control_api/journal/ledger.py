@@ -266,3 +266,8 @@ def _tokens(data: Any, name: str) -> int:
 def event_context(run: str, seq: int) -> bytes:
     """Where an inline payload stands; sealed with it, so that no row can pass for another."""
     return f"{run}/{seq}".encode()
+
+
+def headers_context(run: str) -> bytes:
+    """Where the header fields of a request stand."""
+    return f"{run}/headers".encode()

@@ -37,6 +37,7 @@ class Run:
     trigger: str
     background: int
     request: str  # JSON
+    headers: bytes | None  # sealed
     caller: str | None
     correlation: str
     traceparent: str | None
@@ -66,7 +67,8 @@ COLUMNS = tuple(field.name for field in fields(Run))
 assert tuple(column.name for column in runs.columns) == COLUMNS, "Run and the table `runs` differ"
 
 FIXED = frozenset(
-    "organization id agent session key trigger request caller correlation traceparent created_at partition".split()
+    "organization id agent session key trigger request headers caller correlation traceparent created_at "
+    "partition".split()
 )
 CHANGING = tuple(name for name in COLUMNS if name not in FIXED)
 

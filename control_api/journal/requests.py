@@ -57,6 +57,13 @@ def an_object(fields: Header, name: str) -> dict[str, Any]:
     return value
 
 
+def texts(fields: Header, name: str) -> dict[str, str]:
+    value = an_object(fields, name)
+    if not all(isinstance(item, str) for item in value.values()):
+        raise invalid(name, "an object of texts")
+    return value
+
+
 def objects(fields: Header, name: str) -> list[dict[str, Any]]:
     value = fields.get(name)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
@@ -77,6 +84,8 @@ def admission(fields: Header) -> Admission:
     }
     if not dispatched:
         values |= {name: value for name in OPTIONAL_TEXTS if (value := optional_text(fields, name)) is not None}
+        if fields.get("headers") is not None:
+            values["headers"] = texts(fields, "headers")
     return cast("Admission", values)
 
 

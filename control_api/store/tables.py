@@ -317,6 +317,7 @@ runs = Table(
     _text("trigger"),
     Column("background", Integer, nullable=False),  # 1: nobody waits for the answer, so retries may take their time
     Column("request", Json, nullable=False),
+    Column("headers", LargeBinary),  # of the request, sealed JSON
     _text("caller", optional=True),
     _text("correlation"),
     _text("traceparent", optional=True),

@@ -112,7 +112,7 @@ class App:
             outcome = await self._attempts[run].outcome  # the same call came twice
         else:
             if request.dispatched:
-                request = Request.dispatched_as(fields["request"], request)
+                request = Request.dispatched_as(fields["request"], fields.get("headers") or {}, request)
                 body = admitted.body
             outcome = await self._attempt(fields, request, body, reply)
         answer = outcome.in_full()
@@ -167,10 +167,13 @@ class Request:
         self.correlation = self.headers.get(names.CORRELATION_ID) or self.run
 
     @classmethod
-    def dispatched_as(cls, recorded_request: Mapping[str, Any], carrier: Request) -> Request:
+    def dispatched_as(
+        cls, recorded_request: Mapping[str, Any], recorded_headers: Mapping[str, str], carrier: Request
+    ) -> Request:
         """A request as it was recorded, which the platform sends by `carrier`."""
         request = cls.__new__(cls)
         request.__dict__.update(carrier.__dict__)
+        request.headers = {**recorded_headers, names.CORRELATION_ID: carrier.correlation}
         request.method = recorded_request.get("method", carrier.method)
         request.path = recorded_request.get("path", carrier.path)
         request.query = recorded_request.get("query", carrier.query)
@@ -203,7 +206,9 @@ class Request:
         key = headers.get(names.IDEMPOTENCY_KEY)
         if self.dispatched:
             fields["dispatched"] = True
-        elif key:
+        else:
+            fields["headers"] = names.kept(headers.items())
+        if key and not self.dispatched:
             fields["key"] = key
             fields["fingerprint"] = fingerprint(request, body)
         for name, header in (
@@ -222,7 +227,7 @@ class Request:
             method=self.method,
             path=unquote(self.path),
             query=self.query,
-            headers={} if self.dispatched else _public(self.headers),
+            headers=_public(self.headers),
             attributes=self.attributes,
         )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
 from local.gateway.agent_call import Identity, Surroundings
 from local.gateway.body_budget import BodyAccount
 from local.gateway.exchange import CLIENT_CLOSED, Caller, Exchange
-from local.gateway.heads import answer
+from local.gateway.heads import answer, nominated
 from local.gateway.requests import Request
 from local.gateway.routes import RevisionRoute
 from orchestrator_runtime.contract import headers
@@ -55,6 +56,7 @@ def admission(request: Request, identity: Identity, *, target: bytes, timeout: f
             "content_type": content_type,
             **({"attributes": attributes} if is_event and attributes else {}),
         },
+        "headers": headers.kept(_end_to_end(request)),
         "deadline": timeout,
         "correlation": identity.correlation,
         "caller": identity.caller,
@@ -63,6 +65,12 @@ def admission(request: Request, identity: Identity, *, target: bytes, timeout: f
         "traceparent": value(headers.TRACEPARENT),
     }
     return {name: given for name, given in fields.items() if given is not None}
+
+
+def _end_to_end(request: Request) -> Iterator[tuple[str, str]]:
+    """The fields without those that are for one connection only."""
+    dropped = nominated(request.first)
+    return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.fields if name not in dropped)
 
 
 class SubmitCall(Exchange):

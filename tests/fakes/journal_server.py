@@ -270,7 +270,8 @@ def _started(run: KeptRun, *, dispatched: bool) -> Message:
     if "session" in run.admission:
         fields["session"] = run.admission["session"]
     if dispatched:
-        return Message({**fields, "request": run.admission["request"]}, run.input)
+        headers = {"headers": run.admission["headers"]} if "headers" in run.admission else {}
+        return Message({**fields, "request": run.admission["request"], **headers}, run.input)
     return Message(fields)
 
 

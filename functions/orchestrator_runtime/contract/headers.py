@@ -1,4 +1,11 @@
-"""HTTP header names that the gateway, the runtime and callers share. Lower case, as ASGI has them."""
+"""HTTP header names that the gateway, the runtime and callers share, and which fields stay with a run.
+
+Lower case, as ASGI has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
 
 RUN_ADDRESS = "orchestrator-run"  # response: /api/v1/runs/ID
 RUN_ID = "orchestrator-run-id"  # gateway -> instance: the identity this call gets if it has no Idempotency-Key
@@ -13,3 +20,30 @@ IDEMPOTENCY_KEY = "idempotency-key"
 PREFER = "prefer"
 TRACEPARENT = "traceparent"
 REVISION = "orchestrator-revision"  # response: which revision answered
+
+INTERNAL_PREFIX = "orchestrator-"
+NOT_KEPT = frozenset(
+    "authorization cookie proxy-authorization proxy-authenticate host expect forwarded x-forwarded-for "
+    "x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip x-correlation-id connection keep-alive "
+    "proxy-connection te trailer transfer-encoding upgrade http2-settings content-length".split()
+)
+KEPT_BYTES = 16 * 1024  # of names and values of one request
+
+
+def kept(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The fields that are recorded with a run, so that later attempts have them too; the last one of a name.
+
+    Credentials and what belongs to one connection, or is written by the platform, is not kept; nor is what comes
+    after `KEPT_BYTES`. Names are lower case.
+    """
+    found: dict[str, str] = {}
+    room = KEPT_BYTES
+    for name, value in fields:
+        plain = name.replace("_", "-")  # the same to programs that map names to variables
+        if plain in NOT_KEPT or (plain.startswith(INTERNAL_PREFIX) and name != SESSION):
+            continue
+        room -= len(name) + len(value)
+        if room < 0:
+            break
+        found[name] = value
+    return found

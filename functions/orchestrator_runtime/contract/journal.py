@@ -58,6 +58,7 @@ class Admission(TypedDict):
     # Enough to send the request again: method, path, query, content_type, `stream` if the caller wanted events, and
     # the attributes of an event in binary form.
     request: dict[str, Any]
+    headers: NotRequired[dict[str, str]]  # of the request, as `headers.kept` leaves them; stored sealed
     deadline: float  # seconds this attempt may take; no lease outlives it
     correlation: str
     traceparent: NotRequired[str]
@@ -75,6 +76,7 @@ class Admitted(TypedDict):
     recorded: NotRequired[int]  # calls recorded by earlier attempts; ask `recorded` for them if not 0
     session: NotRequired[str]
     request: NotRequired[dict[str, Any]]  # of a dispatched run
+    headers: NotRequired[dict[str, str]]  # of a dispatched run
 
 
 class Event(TypedDict):

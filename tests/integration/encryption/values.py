@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Integer, LargeBinary, insert, select
+from sqlalchemy import Column, Double, Integer, LargeBinary, insert, select
 
 from control_api.encryption.sealed import SealedColumn, sealed_columns
 from control_api.store import partitions
@@ -16,6 +16,8 @@ from control_api.store.upsert import insert_missing
 from tests.fakes.manual_clock import START
 
 WEEK = "2026w01"
+POSSIBLE = {"runs": {"state": "succeeded", "ended_at": START}}
+"""What rows of a table have to say to be taken."""
 
 
 def fill(session: WriteSession, keys: OrganizationKeys, organization: str, *, rows: int = 3) -> None:
@@ -29,6 +31,7 @@ def fill(session: WriteSession, keys: OrganizationKeys, organization: str, *, ro
         sealed = [column for column in columns if column.table is table]
         for number in range(rows):
             row = {column.name: _plain(column, organization, number) for column in table.columns}
+            row |= POSSIBLE.get(table.name, {})
             for column in sealed:
                 row[column.column] = key.seal(content(column, number), column.context(row))
             session.execute(insert(table).values(row))
@@ -78,7 +81,7 @@ def _plain(column: Column[Any], organization: str, number: int) -> Any:
         return START
     if isinstance(column.type, Json):
         return {}
-    if isinstance(column.type, Integer):
+    if isinstance(column.type, Integer | Double):
         return number
     if isinstance(column.type, LargeBinary):
         return bytes([number]) * 32

@@ -313,6 +313,25 @@ async def test_a_recorded_answer_has_one_length_and_no_field_of_another_shape() 
         assert (await call.answer()).status == 200
 
 
+async def test_an_asynchronous_call_is_recorded_with_its_headers_but_no_credentials() -> None:
+    async with create_world() as world:
+        await world.call(
+            "/agents/echo",
+            body=b"in",
+            prefer="respond-async",
+            x_github_event="push",
+            cookie="a=b",
+            orchestrator_run_id="mine",
+            orchestrator_session="s",
+            connection="keep-alive, x-secret",
+            x_secret="hop",
+        )
+        (submitted,) = world.server.submitted
+        headers = submitted.fields["headers"]
+        assert (headers["x-github-event"], headers["orchestrator-session"]) == ("push", "s")
+        assert not {"authorization", "cookie", "orchestrator-run-id", "connection", "x-secret", "host"} & set(headers)
+
+
 async def test_an_asynchronous_head_request_gets_no_body() -> None:
     async with create_world() as world:
         call = await world.send(

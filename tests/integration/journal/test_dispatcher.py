@@ -60,6 +60,23 @@ async def test_an_asynchronous_call_is_sent_with_all_that_makes_the_request(
     }
 
 
+async def test_headers_reach_the_instance_that_takes_the_run_and_are_sealed_until_then(journal: World) -> None:
+    headers = {"x-github-event": "push", "x-hub-signature-256": "sha256=canary"}
+    await journal.submit("r-1", headers={**headers, "authorization": "Bearer canary"})
+    row = await journal.row("r-1")
+    assert row.request == REQUEST
+    assert b"canary" not in row.headers
+    assert (await (await journal.instance("i-1")).take("r-1")).fields["headers"] == headers
+    await journal.journal.instances_lost(["i-1"], "killed")
+    assert (await (await journal.instance("i-2")).take("r-1")).fields["headers"] == headers
+
+
+async def test_headers_of_a_call_that_was_waited_for_reach_its_next_attempt(journal: World) -> None:
+    await (await journal.instance("i-1")).admit("r-1", headers={"x-a": "b"})
+    await journal.journal.instances_lost(["i-1"], "killed")
+    assert (await (await journal.instance("i-2")).take("r-1")).fields["headers"] == {"x-a": "b"}
+
+
 async def test_a_run_is_sent_once(journal: World, dispatcher: Dispatcher, instances: FakeInstances) -> None:
     await journal.submit("r-1")
     await dispatcher.look()

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from orchestrator_runtime import Run
 from orchestrator_runtime.contract.errors import Conflict, Unavailable
+from orchestrator_runtime.contract.headers import KEPT_BYTES
 from orchestrator_runtime.frameworks.adapter import Input
 from tests.integration.runtime.world import CALL_TOKEN, create_world
 
@@ -218,6 +219,37 @@ async def test_a_dispatched_run_is_worked_on_as_it_was_recorded() -> None:
         )
         assert answer.json() == {"path": "/a b", "body": "recorded", "session": None, "attempt": 1}
         assert world.journal.runs["r-9"].state == "succeeded"
+
+
+def headers_of(given: Input) -> dict[str, str]:
+    return dict(given.headers)
+
+
+async def test_a_dispatched_run_has_its_headers_but_no_credentials_and_none_of_the_carrier() -> None:
+    async with create_world(headers_of) as world:
+        own = {"x_github_event": "push", "accept_language": "de", "orchestrator_session": "s-1"}
+        credentials = {"authorization": "Bearer mine", "cookie": "a=b", "x_forwarded_for": "192.0.2.1"}
+        first = await world.call(1, orchestrator_run_id="r-1", x_correlation_id="c-1", **own, **credentials)
+        assert first.json()["authorization"] == "Bearer mine"
+        kept = world.only_run().admission["headers"]
+        world.journal.retry("r-1")
+        carried = {"orchestrator_run_id": "r-1", "x_correlation_id": "c-1", "x_carrier": "yes"}
+        again = (await world.call(orchestrator_dispatch="1", **carried)).json()
+        assert again == {**kept, "x-correlation-id": "c-1"}
+        assert (again["x-github-event"], again["accept-language"], again["orchestrator-session"]) == (
+            "push",
+            "de",
+            "s-1",
+        )
+        assert not {"authorization", "cookie", "x-forwarded-for", "orchestrator-call-token", "x-carrier"} & set(again)
+
+
+async def test_more_headers_than_are_kept_are_not_recorded() -> None:
+    async with create_world(lambda given: given) as world:
+        await world.call(1, **{f"x_{number}": "v" * 4000 for number in range(8)})
+        kept = world.only_run().admission["headers"]
+        assert {"x-0", "x-1", "x-2"} <= set(kept)
+        assert sum(len(name) + len(value) for name, value in kept.items()) <= KEPT_BYTES
 
 
 async def test_a_run_that_was_streamed_is_streamed_to_nobody_when_it_is_dispatched() -> None:
