@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Warm:
-    """A zygote that is starting or ready, when it was used last, and how many of its instances live."""
+    """A zygote that is starting or ready, when it was used last (an instance began or ended), and how many live."""
 
     zygote: asyncio.Task[Zygote]
     used_at: float
@@ -136,6 +136,7 @@ class Sandboxes:
         warm = self._warm.get(Place(start.organization, str(environment["digest"]), start.framework))
         if warm is not None:
             warm.instances = max(0, warm.instances - 1)
+            warm.used_at = self._clock.monotonic()
 
     async def run(self, peer: Peer, fields: Mapping[str, Any]) -> int:
         """`sandbox.run`: run a build's program to its end; what it prints goes to the peer as `sandbox.output`."""
@@ -167,7 +168,14 @@ class Sandboxes:
         """Watch over memory, and evict zygotes that were not used for long, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._confinement.run())
-            tasks.create_task(self._evict())
+            tasks.create_task(self._evict_forever())
+
+    def evict(self) -> None:
+        """End the zygotes that have no instances and had none for `UNUSED_AFTER` seconds."""
+        for warm in self._warm.values():
+            unused = self._clock.monotonic() - warm.used_at > UNUSED_AFTER
+            if unused and not warm.instances and warm.zygote.done():
+                warm.zygote.result().kill()
 
     async def stop(self) -> None:
         """End every zygote, build and user-mode network."""
@@ -235,13 +243,10 @@ class Sandboxes:
         if warm is not None and warm.zygote.done() and warm.zygote.result() is zygote:
             del self._warm[place]
 
-    async def _evict(self) -> None:
+    async def _evict_forever(self) -> None:
         while True:
             await asyncio.sleep(EVICTION_INTERVAL)
-            for warm in list(self._warm.values()):
-                unused = self._clock.monotonic() - warm.used_at > UNUSED_AFTER
-                if unused and not warm.instances and warm.zygote.done():
-                    warm.zygote.result().kill()
+            self.evict()
 
     @contextlib.asynccontextmanager
     async def _offer_build_egress(self, spec: SandboxSpec, listening: socket.socket) -> AsyncIterator[None]:

@@ -14,7 +14,7 @@ from tests.fakes.instance_server import FakeInstance
 
 @dataclass(slots=True)
 class FakeSupervisor:
-    """`fail_with` makes every start fail; `may_start` holds starts back until it is set."""
+    """`fail_with` makes every start fail; `may_start` holds starts back until it is set. `attempts` counts starts."""
 
     folder: Path
     instances: dict[str, FakeInstance] = field(default_factory=dict)
@@ -22,6 +22,7 @@ class FakeSupervisor:
     stopped: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     started: asyncio.Queue[FakeInstance] = field(default_factory=asyncio.Queue)
     fail_with: Problem | None = None
+    attempts: int = 0
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
     peers: set[Peer] = field(default_factory=set)
     _server: asyncio.AbstractServer | None = None
@@ -88,6 +89,7 @@ class FakeSupervisor:
         return Message({"instances": [self._info(instance) for instance in self.instances.values()]})
 
     async def _start(self, peer: Peer, message: Message) -> Message:
+        self.attempts += 1
         await self.may_start.wait()
         if self.fail_with is not None:
             raise self.fail_with
