@@ -139,6 +139,39 @@ def test_code_that_blocks_its_event_loop_for_longer_than_a_lease_keeps_its_run(
     assert (run["state"], run["attempt"]) == ("succeeded", 1)
 
 
+HOARDING = """
+hoard = []
+
+def handle(input):
+    while input["hoard"]:
+        hoard.append(b"x" * (8 << 20))
+    return {"version": VERSION}
+"""
+
+
+def test_a_run_that_takes_more_memory_than_its_limit_fails_and_both_revisions_serve_on(
+    platform: Installation, tmp_path: Path
+) -> None:
+    folder = tmp_path / "hoarding"
+    limit = "resources: {memory: 128Mi}\nscale: {max: 1}\n"
+    for version in ("1", "2"):
+        code = HOARDING.replace("VERSION", version)
+        platform.deploy(write_agent(folder, name="hoarding", code=code, manifest=limit))
+    platform.cli("traffic", "hoarding", "2=100", "--tag", "before=1")
+    with platform.client() as client:
+        answer = client.post("/agents/hoarding", json={"hoard": True})
+        assert (answer.status_code, answer.json()["code"]) == (502, "executor_lost")
+        assert "out_of_memory" in answer.json()["detail"]
+        assert "resources.memory" in answer.json()["hint"]
+        [run] = platform.runs("hoarding")
+        assert (run["state"], run["problem"]["code"]) == ("failed", "executor_lost")
+        attempts = client.get(f"/api/v1/runs/{run['id']}").json()["attempts"]
+        assert [(attempt["state"], attempt["reason"]) for attempt in attempts] == [("lost", "out_of_memory")] * 4
+        assert client.post("/agents/hoarding", json={"hoard": False}).json() == {"version": 2}
+        before = {"Orchestrator-Tag": "before"}
+        assert client.post("/agents/hoarding", json={"hoard": False}, headers=before).json() == {"version": 1}
+
+
 STUBBORN = """
 import time
 

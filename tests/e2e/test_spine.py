@@ -64,6 +64,7 @@ def test_a_change_becomes_a_new_revision_that_takes_all_calls(platform: Installa
 BROKEN = {
     "entrypoint_not_importable": "import nothing_of_that_name\n",
     "entrypoint_missing_attribute": "def other(input): ...\n",
+    "entrypoint_wrong_framework": "handle = 'a text, no function'\n",
     "entrypoint_exited": "import sys\nsys.exit(3)\n",
     "instance_exited": "import os\nos._exit(3)\n",
     "out_of_memory": "hoard = bytearray(2 << 30)\n",
