@@ -56,7 +56,7 @@ from control_api.store.database import Database, open_database
 from control_api.store.keys import InstallationKey, OrganizationKeys
 from control_api.store.migrate import migrate
 from control_api.store.reachable import wait_until_reachable
-from control_api.telemetry import request_spans, tracer_provider
+from control_api.telemetry import agent_spans, request_spans, tracer_provider
 from control_api.vault.client import Vault
 from control_api.vault.kv import KeyValues
 from control_api.versions.service import VersionsService
@@ -188,7 +188,9 @@ class Server:
             secrets=self.secrets,
             settings=settings,
         )
-        self.journal_server = JournalServer(self.journal, tokens)
+        self._agent_spans = agent_spans(settings.telemetry)
+        take_spans = self._agent_spans.take if self._agent_spans is not None else None
+        self.journal_server = JournalServer(self.journal, tokens, take_spans=take_spans)
         self.dispatcher = Dispatcher(self.journal, self.platform.dispatch)
         self.sweeper = Sweeper(self.journal, clock, self.platform.replace_instance)
         self._spans = tracer_provider(settings.telemetry)
@@ -264,8 +266,9 @@ class Server:
         with contextlib.suppress(Unavailable):  # keys then show an older use
             await self.key_use.write()
         await self.database.close()
-        if self._spans is not None:
-            await asyncio.to_thread(self._spans.shutdown)
+        for spans in (self._spans, self._agent_spans):
+            if spans is not None:
+                await asyncio.to_thread(spans.shutdown)
 
     async def _tell_gateway(self) -> None:
         self._push_credentials()
@@ -339,8 +342,8 @@ def _key_values(settings: Settings) -> KeyValues | None:
 
 
 def _instance_settings(settings: Settings) -> dict[str, object]:
-    """What every instance is told, besides what its manifest says: where its spans go."""
+    """What every instance is told, besides what its manifest says: which share of its runs is traced."""
     telemetry = settings.telemetry
     if not telemetry.otlp_endpoint:
         return {}
-    return {"otlp_endpoint": telemetry.otlp_endpoint, "trace_sample_ratio": telemetry.trace_sample_ratio}
+    return {"trace_sample_ratio": telemetry.trace_sample_ratio}

@@ -24,9 +24,12 @@ from control_api.journal.stored_checkpoints import CheckpointReader
 from control_api.journal.strangers import RefusalLog, Strangers
 from control_api.journal.tokens import Identity, Tokens
 from control_api.store.database import ReadSession
+from orchestrator_runtime.contract import spans
 from orchestrator_runtime.contract.errors import BadInput, TooMany, Unauthenticated
 from orchestrator_runtime.contract.journal import OLDEST_PROTOCOL, PROTOCOL_VERSION
 from orchestrator_runtime.contract.wire import Handler, Message, Peer
+
+TakeSpans = Callable[[Identity, list[spans.Span]], None]
 
 BACKLOG = 4096  # connections that wait to be accepted; the system refuses what goes beyond
 
@@ -34,10 +37,13 @@ BACKLOG = 4096  # connections that wait to be accepted; the system refuses what 
 class JournalServer:
     """Serves instances; there may be several connections of one."""
 
-    def __init__(self, journal: Journal, tokens: Tokens, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self, journal: Journal, tokens: Tokens, *, limits: Limits | None = None, take_spans: TakeSpans | None = None
+    ) -> None:
         self._journal = journal
         self._tokens = tokens
         self._limits = limits or Limits()
+        self._take_spans = take_spans
         self._connections: dict[Peer, Identity] = {}
         self._accounts: dict[str, Account] = {}  # by instance
         self._pools: dict[str, Pool] = {}  # by organization
@@ -51,6 +57,7 @@ class JournalServer:
             "checkpoint.get": self._get_checkpoint,
             "checkpoint.list": self._list_checkpoints,
             "session.get": self._get_session,
+            "spans": self._spans,
             **{name: partial(self._write, parse) for name, parse in WRITES.items()},
         }
         journal.on_cancel(self._tell_to_stop)
@@ -193,6 +200,13 @@ class JournalServer:
                 name=text(message.fields, "session"),
             ),
         )
+
+    def _spans(self, peer: Peer, message: Message) -> Message:
+        """Without a collector they are dropped."""
+        identity = self._identity(peer)
+        if self._take_spans is not None:
+            self._take_spans(identity, spans.parse(message.body))
+        return Message({})
 
     def _reader(self, session: ReadSession, identity: Identity) -> CheckpointReader:
         return CheckpointReader(

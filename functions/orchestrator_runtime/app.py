@@ -26,10 +26,11 @@ from orchestrator_runtime.contract.journal import fingerprint
 from orchestrator_runtime.frameworks import values
 from orchestrator_runtime.frameworks.adapter import Agent, Answer, Input
 from orchestrator_runtime.journal import JournalClient
-from orchestrator_runtime.telemetry import Tracer
+from orchestrator_runtime.telemetry import create_tracer
 
 EVENT_STREAM = "text/event-stream"
 ADMISSION_PATIENCE = 30.0  # seconds that a call waits for a journal that is away
+SPANS_PATIENCE = 5.0  # seconds that spans do, of which nothing depends
 NOT_OURS_TO_SEND = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "trailer"})
 NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # of a header field: a token (RFC 9110)
 
@@ -49,7 +50,6 @@ class App:
         end_output: Callable[[str], None],
         on_idle: Callable[[], None],
         on_stuck: Callable[[str], None],
-        tracer: Tracer | None = None,
     ) -> None:
         self.calls = 0
         self.agent: Agent  # is loaded after this was made
@@ -59,13 +59,21 @@ class App:
         self._end_output = end_output
         self._on_idle = on_idle
         self._on_stuck = on_stuck
-        self._tracer = tracer
+        self._tracer = create_tracer(start, self._send_spans)
         self._token = start.call_token.encode()
         self._attempts: dict[str, Attempt] = {}
 
     def _cancel(self, run: str) -> None:
         if run in self._attempts:
             self._attempts[run].stop(CANCELLED)
+
+    async def _send_spans(self, body: bytes) -> None:
+        await self.client.call("spans", {}, body, patience=SPANS_PATIENCE)
+
+    async def close(self) -> None:
+        """All calls are answered: say what is left to say."""
+        if self._tracer is not None:
+            await self._tracer.close()
 
     async def handle(self, received: Received, connection: Connection) -> None:
         """Answer a call."""

@@ -28,7 +28,6 @@ from orchestrator_runtime.contract.instance import JOURNAL_SOCKET, InstanceStart
 from orchestrator_runtime.frameworks import entrypoint, recording
 from orchestrator_runtime.frameworks.adapter import Agent
 from orchestrator_runtime.redaction import create_redactor
-from orchestrator_runtime.telemetry import create_tracer
 
 DATAGRAM_BYTES = 256 * 1024
 BACKLOG = 2048
@@ -79,7 +78,6 @@ class Server:
         end_output: Callable[[str], None],
         on_stuck: Callable[[str], None] = give_up,
     ) -> None:
-        self._tracer = create_tracer(start)
         self._app = App(
             start,
             journal=journal,
@@ -87,7 +85,6 @@ class Server:
             end_output=end_output,
             on_idle=self._check,
             on_stuck=on_stuck,
-            tracer=self._tracer,
         )
         self.body_limit = start.payload_limit
         self._connections: set[Connection] = set()
@@ -111,10 +108,9 @@ class Server:
         finally:
             loop.remove_reader(control.fileno())
             loop.remove_signal_handler(signal.SIGTERM)
+            await self._app.close()
             connecting.cancel()
             await asyncio.wait([connecting])
-            if self._tracer is not None:
-                await asyncio.to_thread(self._tracer.close)
 
     # Owner: connections are closed by the platform, so that it never writes to one that we just closed
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -150,7 +149,3 @@ def installation(home: Path, **environment: str) -> Iterator[Installation]:
     finally:
         running.stop()
         shutil.rmtree(home / "run", ignore_errors=True)
-
-
-def as_json(text: str) -> Any:
-    return json.loads(text)

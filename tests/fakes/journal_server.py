@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from orchestrator_runtime.contract.errors import Conflict, NotFound, Problem, Unauthenticated, Unprocessable
 from orchestrator_runtime.contract.journal import FENCED, PROTOCOL_VERSION
+from orchestrator_runtime.contract.spans import Span, parse
 from orchestrator_runtime.contract.wire import Handler, Message, Peer, with_parts
 from tests.fakes.checkpoints import Checkpoints
 
@@ -68,6 +69,7 @@ class FakeJournal:
         self.keys: dict[str, str] = {}
         self.sessions: dict[str, bytes] = {}
         self.checkpoints = Checkpoints()
+        self.spans: list[Span] = []
         self.received: list[str] = []  # operations, in order
         self.refusals: dict[str, Problem] = {}  # operation -> what it is answered with
         self.changed = asyncio.Event()
@@ -147,6 +149,7 @@ class FakeJournal:
             },
             "session.get": self._session_get,
             "session.put": self._session_put,
+            "spans": self._spans,
         }
 
     def _handler(self, name: str, method: Callable[[Peer, Message], Any]) -> Handler:
@@ -260,6 +263,9 @@ class FakeJournal:
     def _session_put(self, _: Peer, message: Message) -> None:
         self._held(message)
         self.sessions[message.fields["session"]] = message.body
+
+    def _spans(self, _: Peer, message: Message) -> None:
+        self.spans += parse(message.body)
 
 
 def _started(run: KeptRun, *, dispatched: bool) -> Message:

@@ -18,6 +18,7 @@ instance speaks: no operation carries an organization. All replies come after th
 | `checkpoint.delete`  | thread                                                   |               | |
 | `session.get`        | session                                                  |               | found; body: its state |
 | `session.put`        | run, epoch, session                                      | state         | |
+| `spans`              |                                                          | spans (`contract.spans`) | |
 
 Notifications from the journal: `cancel` {run, grace}: stop this run, you have `grace` seconds. `refused` {error}: the
 connection is closed now, because of that problem; docs/internals.md lists what may be taken of the journal.
