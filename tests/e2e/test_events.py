@@ -25,6 +25,15 @@ from orchestrator_runtime import Run
 def handle(data, run: Run):
     return {"type": run.event["type"], "subject": run.event["subject"], "data": data}
 """
+NEWER_PACKAGE = """
+from cloudevents.core.v1.event import CloudEvent
+from orchestrator_runtime import Run
+
+def handle(data, run: Run):
+    event = CloudEvent({name: value for name, value in run.event.items() if name != "time"}, data)
+    return {"type": event.get_type(), "subject": event.get_subject(), "data": event.get_data()}
+"""
+NEWER = {"requirements.txt": "cloudevents==2.2.0\n"}  # which functions-framework does not take
 FRAMEWORK = {"requirements.txt": "functions-framework==3.10.2\ncloudevents==1.12.0\n"}
 EXPECTED = {"type": "page.changed", "subject": "a b", "data": {"page": 1}}
 BINARY = {
@@ -45,7 +54,11 @@ STRUCTURED = {
 }
 
 
-@pytest.fixture(scope="module", params=[(NEWS, FRAMEWORK), (UNDECORATED, {})], ids=["decorated", "undecorated"])
+@pytest.fixture(
+    scope="module",
+    params=[(NEWS, FRAMEWORK), (UNDECORATED, {}), (NEWER_PACKAGE, NEWER)],
+    ids=["decorated", "undecorated", "cloudevents 2"],
+)
 def news(
     platform: Installation, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Installation:
