@@ -14,6 +14,7 @@ from control_api.cli import process
 from control_api.cli.main import run
 from control_api.store.migrate import migrate
 from domain.home import Home
+from tests.integration.store.older import at_first
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -79,3 +80,17 @@ def test_a_master_key_that_cannot_be_used_is_refused_at_once(
     assert reason in said
     assert "(master_key_invalid)" in said
     assert started_once(home)
+
+
+def test_an_upgrade_backs_an_older_database_up_and_keeps_what_is_in_it(up: Cli, home: Home) -> None:
+    at_first(f"sqlite:///{home.database}")
+    code, said, notes = up("--upgrade")
+    assert (code, said) == (0, f"Running at {home.address.read_text().strip()}\n"), notes
+    [backup] = home.backups.iterdir()
+    assert backup.stat().st_mode & 0o777 == 0o600
+    engine = create_engine(f"sqlite:///{home.database}")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT name, owner IS NOT NULL FROM agents")).all() == [("triage", 1)]
+    engine.dispose()
+    assert "nothing changed" in up("--upgrade")[1]
+    assert list(home.backups.iterdir()) == [backup]

@@ -8,9 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Connection, inspect, select, text
 from sqlalchemy.exc import DBAPIError
@@ -25,6 +23,7 @@ from domain.roles import PERMISSIONS
 from orchestrator_runtime.contract.errors import Conflict
 from tests.fakes.keys import INSTALLATION
 from tests.integration.postgres import fresh_database
+from tests.integration.store.older import at_first
 
 first = import_module("control_api.store.migrations.versions.0001_first")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -106,24 +105,6 @@ def test_what_there_was_on_postgresql_belongs_to_the_owner_of_its_organization(
     url = fresh_database(f"{server}/{there}", f"{there}_old")
     at_first(url)
     check_owned(url, tmp_path)
-
-
-def at_first(url: str) -> None:
-    """An installation of the first revision: an organization, its owner's token and a narrower one, and an agent."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(str(first.__file__)).parents[1]))
-    engine = open_engine(url, writing=True)
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        for statement in (
-            "INSERT INTO organizations VALUES ('o', 'default', NULL, 0)",
-            """INSERT INTO credentials VALUES ('d', 'c-1', 'o', 'owner', '["*"]', 1, 2)""",
-            """INSERT INTO credentials VALUES ('e', 'c-2', 'o', 'ci', '["runs:read"]', 1, NULL)""",
-            "INSERT INTO agents VALUES ('a', 'o', 'triage', 0, 0, NULL)",
-        ):
-            connection.execute(text(statement))
-    engine.dispose()
 
 
 def check_owned(url: str, folder: Path) -> None:
