@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from email.message import Message
 from email.parser import HeaderParser
 from email.utils import collapse_rfc2231_value
@@ -18,6 +19,7 @@ from urllib.parse import parse_qsl, unquote
 from pydantic_core import PydanticSerializationError, to_json
 
 from orchestrator_runtime.contract.errors import AgentError, BadInput
+from orchestrator_runtime.frameworks import multipart
 from orchestrator_runtime.frameworks.adapter import Answer, Input, Part
 
 JSON = "application/json"
@@ -239,7 +241,8 @@ def _checked(attributes: dict[str, Any]) -> dict[str, Any]:
 def to_answer(value: Any) -> Answer:
     """What a function returned, on the wire.
 
-    str becomes text, bytes stay bytes, all else JSON (pydantic models, dataclasses, dates, sets and the like too).
+    str becomes text, bytes stay bytes, a `Part` is what it says; a list of parts, or a mapping with a part in it,
+    becomes a form; all else JSON (pydantic models, dataclasses, dates, sets and the like too).
     `(value, status)` and `(value, status, headers)` say more, as in functions-framework.
     Raises `AgentError` (`answer_not_json`) for what is no JSON.
     """
@@ -251,7 +254,20 @@ def to_answer(value: Any) -> Answer:
         return Answer(value.encode(errors="replace"), TEXT)
     if isinstance(value, bytes | bytearray | memoryview):
         return Answer(bytes(value), BINARY)
+    if isinstance(value, Part):
+        return multipart.of_part(value)
+    pairs = multipart.parts_of(value)
+    if pairs is not None:
+        return multipart.form(_part_of(*pair) for pair in pairs)
     return Answer(encode(value))
+
+
+def _part_of(name: str | None, value: Any) -> Part:
+    """A field of a form: a part by its name in the mapping, or what the value alone would be as an answer."""
+    if isinstance(value, Part):
+        return value if name is None else replace(value, name=name)
+    answer = to_answer(value)
+    return Part(name or "", answer.body, answer.content_type)
 
 
 def encode(value: Any) -> bytes:
@@ -262,7 +278,7 @@ def encode(value: Any) -> bytes:
         raise AgentError(
             f"The agent returned a {type(value).__name__} that cannot be written as JSON: {error}",
             code="answer_not_json",
-            hint="Return JSON values, str, bytes, a pydantic model or a dataclass.",
+            hint="Return JSON values, str, bytes, a Part, a pydantic model or a dataclass.",
         ) from error
 
 

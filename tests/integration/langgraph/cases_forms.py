@@ -1,19 +1,30 @@
-"""A run whose first attempt was streamed: the next one asks its models in the same form, so records answer them."""
+"""Forms of requests and answers.
+
+A run whose first attempt was streamed: the next one asks its models in the same form, so records answer them. And what
+a graph answers that ends with parts.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import httpx
 import pytest
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, MessagesState, StateGraph
 
+from orchestrator_runtime import Part
 from orchestrator_runtime.frameworks import langgraph
+from orchestrator_runtime.frameworks.values import split_multipart
 from tests.fakes.model_server import ModelServer, model_server
 from tests.integration.runtime.world import World, create_world
 
 RUN = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+class Drawing(TypedDict, total=False):
+    title: str
+    picture: Part
 
 
 class Interrupted:
@@ -50,3 +61,18 @@ async def test_a_model_that_answered_the_first_attempt_is_not_asked_by_the_secon
         assert again.json()["messages"][-1]["content"] == "Echo: one two"
         assert agent.answers == ["Echo: one two"] * 2
         assert [request.body["stream"] for request in server.requests] == [accept == "text/event-stream"]
+
+
+async def test_a_graph_that_ends_with_a_part_answers_with_a_form() -> None:
+    def draw(state: dict[str, Any]) -> dict[str, Any]:
+        return {"picture": Part("", b"\x89PNG", "image/png", f"{state['title']}.png")}
+
+    graph = StateGraph(Drawing)
+    graph.add_node("draw", draw)
+    graph.add_edge(START, "draw")
+    graph.add_edge("draw", END)
+    async with create_world(graph, load=langgraph.load) as world:
+        answer = await world.call({"title": "cat"})
+    title, picture = split_multipart(answer.content, answer.headers["content-type"])
+    assert (title.name, title.body) == ("title", b"cat")
+    assert picture == Part("picture", b"\x89PNG", "image/png", "cat.png")

@@ -13,10 +13,11 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from orchestrator_runtime import Run
+from orchestrator_runtime import Part, Run
 from orchestrator_runtime.contract.errors import Conflict, Unavailable
 from orchestrator_runtime.contract.headers import KEPT_BYTES
 from orchestrator_runtime.frameworks.adapter import Input
+from orchestrator_runtime.frameworks.values import split_multipart
 from tests.integration.runtime.world import CALL_TOKEN, create_world
 
 
@@ -149,6 +150,26 @@ async def test_an_agent_s_own_server_error_is_a_failed_run() -> None:
         assert (answer.status_code, answer.text) == (503, "sorry")
         run = world.only_run()
         assert (run.state, run.answer, run.ending["problem"]["code"]) == ("failed", b"sorry", "agent_answered_error")
+
+
+async def test_parts_that_a_function_returns_are_a_form_and_one_alone_is_itself() -> None:
+    picture = Part("picture", b"\x89PNG\r\n--", "image/png", 'a "b".png')
+
+    def handle(given: Any) -> Any:
+        return picture if given == "one" else {"text": "hello", "count": 2, "files": [picture, picture]}
+
+    async with create_world(handle) as world:
+        one = await world.call("one")
+        assert (one.content, one.headers["content-type"]) == (picture.body, "image/png")
+        assert one.headers["content-disposition"] == "attachment; filename*=UTF-8''a%20%22b%22.png"
+        form = await world.call("all")
+        assert form.headers["content-type"].startswith("multipart/form-data; boundary=")
+        found = split_multipart(form.content, form.headers["content-type"])
+        assert [(part.name, part.content_type) for part in found[:2]] == [
+            ("text", "text/plain; charset=utf-8"),
+            ("count", "application/json"),
+        ]
+        assert found[2:] == (Part("files", picture.body, "image/png", "a %22b%22.png"),) * 2
 
 
 async def test_no_content_has_none() -> None:

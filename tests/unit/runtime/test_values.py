@@ -170,6 +170,20 @@ def test_a_result_becomes_an_answer(value: object, answer: Answer) -> None:
     assert to_answer(value) == answer
 
 
+def test_a_form_cannot_be_broken_by_what_names_its_parts() -> None:
+    part = Part('a"\r\nx: y', b"\r\n\r\n", "text/plain\r\nx: y", "ä\n.txt")
+    answer = to_answer(([part], 201))
+    [found] = create_input(answer.body, content_type=answer.content_type).parts
+    assert answer.status == 201
+    assert (found.name, found.body) == ("a%22%0D%0Ax: y", part.body)
+    assert (found.content_type, found.filename) == ("text/plain x: y", "ä%0A.txt")
+
+
+@pytest.mark.parametrize("value", [[], [1, Part("a", b"b")], {"a": [1, 2]}, {}])
+def test_what_is_no_form_is_none(value: Any) -> None:
+    assert to_answer(value).content_type == "application/json"
+
+
 def test_a_result_that_is_no_json_is_the_agent_s_error() -> None:
     loop: list[object] = []
     loop.append(loop)
