@@ -139,3 +139,23 @@ def test_data_survives_a_restart(own_platform: Installation, tmp_path: Path) -> 
     own_platform.start()
     assert len(own_platform.runs("lasting")) == 1
     assert invoke(own_platform, "lasting", {"name": "Bob"}) == {"greeting": "hello Bob"}
+
+
+HEADERS = """
+from orchestrator_runtime.frameworks.adapter import Input
+
+def handle(given: Input):
+    return dict(given.headers)
+"""
+
+
+def test_an_asynchronous_run_has_the_headers_of_its_request(platform: Installation, tmp_path: Path) -> None:
+    platform.deploy(write_agent(tmp_path / "webhook", name="webhook", code=HEADERS))
+    with platform.client() as client:
+        sent = client.post("/agents/webhook", json={}, headers={"prefer": "respond-async", "x-github-event": "push"})
+        run = sent.json()["run"]
+        platform.cli("runs", "follow", run)
+        seen = client.get(f"/api/v1/runs/{run}/output").json()
+        assert seen["x-github-event"] == "push"
+        assert "authorization" not in seen
+        assert "push" not in json.dumps(client.get(f"/api/v1/runs/{run}").json())
