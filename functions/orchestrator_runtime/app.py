@@ -181,11 +181,13 @@ class Request:
         """A request as it was recorded, which the platform sends by `carrier`."""
         request = cls.__new__(cls)
         request.__dict__.update(carrier.__dict__)
-        request.headers = {**recorded_headers, names.CORRELATION_ID: carrier.correlation}
         request.method = recorded_request.get("method", carrier.method)
         request.path = recorded_request.get("path", carrier.path)
         request.query = recorded_request.get("query", carrier.query)
         request.content_type = recorded_request.get("content_type", carrier.content_type)
+        request.headers = {**recorded_headers, names.CORRELATION_ID: carrier.correlation}
+        if request.content_type:
+            request.headers["content-type"] = request.content_type
         request.attributes = recorded_request.get("attributes")
         request.stream = bool(recorded_request.get("stream"))
         return request

@@ -25,7 +25,7 @@ INTERNAL_PREFIX = "orchestrator-"
 NOT_KEPT = frozenset(
     "authorization cookie proxy-authorization proxy-authenticate host expect forwarded x-forwarded-for "
     "x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip x-correlation-id connection keep-alive "
-    "proxy-connection te trailer transfer-encoding upgrade http2-settings content-length".split()
+    "proxy-connection te trailer transfer-encoding upgrade http2-settings content-length content-type".split()
 )
 KEPT_BYTES = 16 * 1024  # of names and values of one request
 
@@ -34,7 +34,7 @@ def kept(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The fields that are recorded with a run, so that later attempts have them too; the last one of a name.
 
     Credentials and what belongs to one connection, or is written by the platform, is not kept; nor is what comes
-    after `KEPT_BYTES`. Names are lower case.
+    after `KEPT_BYTES`, nor the content type, which is recorded with the request. Names are lower case.
     """
     found: dict[str, str] = {}
     room = KEPT_BYTES

@@ -256,7 +256,7 @@ async def test_a_dispatched_run_has_its_headers_but_no_credentials_and_none_of_t
         world.journal.retry("r-1")
         carried = {"orchestrator_run_id": "r-1", "x_correlation_id": "c-1", "x_carrier": "yes"}
         again = (await world.call(orchestrator_dispatch="1", **carried)).json()
-        assert again == {**kept, "x-correlation-id": "c-1"}
+        assert again == {**kept, "content-type": "application/json", "x-correlation-id": "c-1"}
         assert (again["x-github-event"], again["accept-language"], again["orchestrator-session"]) == (
             "push",
             "de",
