@@ -40,6 +40,12 @@ async def changed(journal: World, run: str, *, count: int) -> None:
             event.clear()
 
 
+async def settled(dispatcher: Dispatcher) -> None:
+    """What was refused has given back its place: a commit is seen by others before whoever waits for it goes on."""
+    while dispatcher._tasks:
+        await asyncio.wait(dispatcher._tasks)
+
+
 async def test_an_asynchronous_call_is_sent_with_all_that_makes_the_request(
     journal: World, dispatcher: Dispatcher, instances: FakeInstances
 ) -> None:
@@ -113,6 +119,7 @@ async def test_what_no_instance_took_is_sent_again_after_a_while(
         assert await dispatcher.look() <= dispatching.LONGEST_LOOK
         (await instances.sent.get()).refuse(Unavailable("No gateway", code="gateway_unavailable"))
         await changed(journal, "r-1", count=events)
+        await settled(dispatcher)
         assert await dispatcher.look() == pytest.approx(delay)
         assert instances.sent.empty()
         journal.clock.advance(delay)
@@ -126,6 +133,7 @@ async def test_a_run_that_its_instance_answered_without_taking_it_is_sent_again(
     await dispatcher.look()
     (await instances.sent.get()).answer(503)
     await changed(journal, "r-1", count=2)
+    await settled(dispatcher)
     journal.clock.advance(1.0)
     await dispatcher.look()
     assert (await instances.sent.get()).run == "r-1"
@@ -143,6 +151,7 @@ async def test_what_no_repetition_mends_ends_as_failed(
         await dispatcher.look()
         (await instances.sent.get()).refuse(problem)
         await changed(journal, "r-1", count=refusal + 2)
+        await settled(dispatcher)
         journal.clock.advance(60.0)
     result = await journal.result("r-1")
     assert result.fields["state"] == "failed"
@@ -160,6 +169,7 @@ async def test_however_often_it_was_just_too_early_one_refusal_does_not_end_a_ru
         await dispatcher.look()
         (await instances.sent.get()).refuse(problem)
         await changed(journal, "r-1", count=count)
+        await settled(dispatcher)
         journal.clock.advance(60.0)
     assert (await journal.row("r-1")).wait_reason == "dispatch"
 
@@ -174,6 +184,7 @@ async def test_an_agent_that_cannot_start_by_its_own_fault_ends_the_run(
         problem = Unavailable("No instance", code="instance_start_failed", cause=fault.document())
         (await instances.sent.get()).refuse(problem)
         await changed(journal, "r-1", count=refusal + 2)
+        await settled(dispatcher)
         journal.clock.advance(60.0)
     assert (await journal.result("r-1")).fields["ending"]["problem"]["code"] == "instance_start_failed"
 
