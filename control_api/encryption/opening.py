@@ -13,8 +13,8 @@ from sqlalchemy import Connection, column, inspect, select, table
 from control_api.encryption.sources import master_keys
 from control_api.settings import Settings
 from control_api.store.database import ReadSession, WriteSession
-from control_api.store.engines import open_engine
-from control_api.store.keys import BY_MASTER, INSTALLATION, InstallationKey, OrganizationKeys, StoredKey
+from control_api.store.engines import short_lived
+from control_api.store.keys import BY_MASTER, INSTALLATION, InstallationKey, OrganizationKeys, StoredKey, known_as
 from control_api.store.tables import data_keys, installation_keys
 from domain.clock import Clock
 from domain.ports import MasterKey, MasterKeys
@@ -28,12 +28,8 @@ HOLDING_KEYS = (installation_keys.name, data_keys.name, "organization_keys")
 
 def is_new(url: str) -> bool:
     """Whether no key was ever wrapped in the database at `url`: then there is nothing that a master key must open."""
-    engine = open_engine(url, writing=True)
-    try:
-        with engine.connect() as connection:
-            return _is_new(connection)
-    finally:
-        engine.dispose()
+    with short_lived(url, writing=True) as engine, engine.connect() as connection:
+        return _is_new(connection)
 
 
 def _is_new(connection: Connection) -> bool:
@@ -48,29 +44,21 @@ def open_keys(url: str, masters: MasterKeys, *, clock: Clock) -> OrganizationKey
 
     Raises `Conflict` (`wrong_key`) if no key that is to be had wrapped it, and what the master keys raise.
     """
-    engine = open_engine(url, writing=True)
-    try:
-        with engine.begin() as connection:
-            session = WriteSession(ReadSession(connection))
-            stored = InstallationKey.stored(session)
-            if stored is None:
-                return _first_opening(session, masters, clock)
-            return _open(session, stored, masters, clock)
-    finally:
-        engine.dispose()
+    with short_lived(url, writing=True) as engine, engine.begin() as connection:
+        session = WriteSession(ReadSession(connection))
+        stored = InstallationKey.stored(session)
+        if stored is None:
+            return _first_opening(session, masters, clock)
+        return _open(session, stored, masters, clock)
 
 
 def check(settings: Settings) -> None:
     """Raises what a start would raise for its keys, and changes nothing: for whoever waits for that start."""
     masters = master_keys(settings, is_new=False)
-    engine = open_engine(settings.database_url, writing=False)
-    try:
-        with engine.connect() as connection:
-            nothing = _is_new(connection)
-            has_one = inspect(connection).has_table(installation_keys.name)
-            stored = InstallationKey.stored(ReadSession(connection)) if has_one else None
-    finally:
-        engine.dispose()
+    with short_lived(settings.database_url, writing=False) as engine, engine.connect() as connection:
+        nothing = _is_new(connection)
+        has_one = inspect(connection).has_table(installation_keys.name)
+        stored = InstallationKey.stored(ReadSession(connection)) if has_one else None
     if stored is not None:
         _unwrapped(stored, masters)
     elif not nothing or settings.encryption.source != "file":  # else that start makes it
@@ -79,14 +67,14 @@ def check(settings: Settings) -> None:
 
 def _unwrapped(stored: StoredKey, masters: MasterKeys) -> InstallationKey:
     current = masters.current()
-    known = {key.id: key for key in masters.known()}
-    if stored.master not in known:
+    master = known_as(stored.master, masters)
+    if master is None:
         raise Conflict(
             f"The database was sealed with the master key {stored.master}, and the one that is there is {current.id}",
             code="wrong_key",
             hint="Restore the key that was saved with this database, or a backup that belongs to this key.",
         )
-    key = known[stored.master].unwrap(stored.wrapped, INSTALLATION)
+    key = master.unwrap(stored.wrapped, INSTALLATION)
     return InstallationKey(stored.version, key, stored.wrapped, stored.master)
 
 
@@ -106,8 +94,8 @@ def _open(session: WriteSession, stored: StoredKey, masters: MasterKeys, clock: 
 def _first_opening(session: WriteSession, masters: MasterKeys, clock: Clock) -> OrganizationKeys:
     """Of a new database, or of one that the program before installation keys has used."""
     installation = InstallationKey.make(BY_MASTER + 1, masters.current())
-    keys = OrganizationKeys(installation, clock=clock, first=_first(session, masters))
-    keys.rewrap(session, installation)
+    keys = OrganizationKeys(installation, clock=clock)
+    keys.rewrap(session, installation, first=_first(session, masters))
     return keys
 
 

@@ -10,8 +10,8 @@ from control_api.encryption.resealing import Resealing
 from control_api.encryption.schemas import EncryptionView, Source
 from control_api.journal.tokens import LIFETIME, Tokens
 from control_api.store.database import Database, ReadSession, WriteSession
-from control_api.store.keys import INSTALLATION, InstallationKey, OrganizationKeys
-from control_api.store.tables import data_keys, installation_keys
+from control_api.store.keys import InstallationKey, OrganizationKeys
+from control_api.store.tables import data_keys
 from domain.ports import MasterKeys
 from orchestrator_runtime.contract.errors import Conflict
 
@@ -37,14 +37,14 @@ class EncryptionService:
 
     async def look(self, organization: str) -> EncryptionView:
         def read(session: ReadSession) -> EncryptionView:
-            installation = select(installation_keys).where(installation_keys.c.name == INSTALLATION)
-            master = session.execute(installation).one()
+            installation = InstallationKey.stored(session)
+            assert installation is not None, "the start has stored one"
             query = select(data_keys.c.version, data_keys.c.created_at).where(data_keys.c.organization == organization)
             newest, *former = session.execute(query.order_by(data_keys.c.version.desc())).all()
             return EncryptionView(
                 source=self._source,
-                master=master.master,
-                master_since=master.created_at,
+                master=installation.master,
+                master_since=installation.created_at,
                 version=newest.version,
                 since=newest.created_at,
                 former_versions=len(former),

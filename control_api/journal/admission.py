@@ -7,6 +7,7 @@ before it has changed anything.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -25,6 +26,8 @@ from orchestrator_runtime.contract.headers import kept
 from orchestrator_runtime.contract.journal import Admission
 from orchestrator_runtime.contract.states import RunState, WaitReason
 from orchestrator_runtime.contract.wire import Message
+
+NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(slots=True)
@@ -178,25 +181,23 @@ class Admit(Arrival):
         """The run is recorded, so this is never looked at again."""
         self.body = b""
 
-    def _asked(self, ledger: Ledger, run: Run) -> tuple[dict[str, Any], bytes | None]:
+    def _asked(self, ledger: Ledger, run: Run) -> tuple[Mapping[str, Any], bytes | None]:
         """What an instance gets that a run is sent to: request and headers, and the input if that is small."""
         if not self.dispatched:
-            return {}, b""
+            return NOTHING, b""
         asked: dict[str, Any] = {"request": json.loads(run.request)}
         if run.headers is not None:
             key = ledger.keys.of(ledger.session, run.organization)
             asked["headers"] = json.loads(key.open(run.headers, headers_context(run.id)))
         return asked, ledger.inline(run, 1)
 
-    def _granted(self, run: Run, asked: dict[str, Any] | None = None, given: bytes | None = b"") -> Message:
+    def _granted(self, run: Run, asked: Mapping[str, Any] = NOTHING, given: bytes | None = b"") -> Message:
         fields: dict[str, Any] = {"run": run.id, "outcome": "started", "epoch": run.epoch, "attempt": run.attempt}
         if run.recorded_count:
             fields["recorded"] = run.recorded_count
         if run.session is not None:
             fields["session"] = run.session
-        if not self.dispatched:
-            return Message(fields)
-        return _with_content(fields | (asked or {}), run, 1, given)
+        return _with_content({**fields, **asked}, run, 1, given)
 
 
 def finished(ledger: Ledger, run: Run) -> Message:

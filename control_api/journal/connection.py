@@ -57,11 +57,9 @@ class InstanceConnection(Peer):
         self._is_paused = False
         self._is_refused = False
         self._going_on = False
-        self._unread = 0  # bytes that `account` counts, while
-        self._is_unread = False  # this end must not write
+        self._unread = 0  # bytes that `account` counts, while this end must not write
         self._may_write = asyncio.Event()
         self._may_write.set()
-        self._wake = self._go_on_soon  # one object: it is known by identity
         self._hello_timer: asyncio.TimerHandle | None = None
         self._frame_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
@@ -112,7 +110,6 @@ class InstanceConnection(Peer):
             self._take_frames()
 
     def pause_writing(self) -> None:
-        self._is_unread = True
         self._may_write.clear()
         if self._transport is not None and self.account is not None:
             self._unread = self._transport.get_write_buffer_size()
@@ -138,14 +135,13 @@ class InstanceConnection(Peer):
         self._received.clear()
         if self.account is not None:
             self.account.connections -= 1
-            self.account.pool.forget(self._wake)
+            self.account.pool.forget(self._go_on_soon)
             if self._granted is not None:
                 self.account.add(-self._granted)
         self._left_by(self)
 
     def _read_at_last(self) -> None:
         _cancel(self._unread_timer)
-        self._is_unread = False
         self._may_write.set()
         unread, self._unread = self._unread, 0
         if unread and self.account is not None:
@@ -160,7 +156,7 @@ class InstanceConnection(Peer):
         try:
             while len(buffer) - start >= LENGTHS.size and not self._is_refused:
                 header_length, body_length = LENGTHS.unpack_from(buffer, start)
-                is_held_up = self._unanswered >= self._limits.unanswered or self._is_unread
+                is_held_up = self._unanswered >= self._limits.unanswered or not self._may_write.is_set()
                 if is_held_up or (self._granted is None and not self._grant(header_length, body_length)):
                     is_held_up = True
                     break
@@ -194,7 +190,7 @@ class InstanceConnection(Peer):
         if header_length > MAX_HEADER_BYTES or body_length > MAX_BODY_BYTES:
             raise TooLarge("A frame is longer than the protocol allows", code="frame_too_large")
         cost = HEADER_WEIGHT * header_length + body_length
-        if not self.account.take(cost, self._wake):
+        if not self.account.take(cost, self._go_on_soon):
             return False
         self._granted = cost
         return True

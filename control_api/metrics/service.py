@@ -77,6 +77,9 @@ class Metrics:
         ).set_function(waiting)
         # kept, as every call of an agent comes by and a look-up costs more than to count
         self._of_runs = cache(lambda agent, state: (self._runs.labels(agent, state), self._run_seconds.labels(agent)))
+        self._of_steps = cache(self._steps.labels)
+        self._of_step_seconds = cache(self._step_seconds.labels)
+        self._of_tokens = cache(self._tokens.labels)
         self._gateway_up = Gauge("orchestrator_gateway_up", "1 while the gateway answers.", registry=self._registry)
 
     def measure(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -91,12 +94,12 @@ class Metrics:
             count.inc()
             seconds.observe(ended.seconds or 0.0)
             return
-        self._steps.labels(ended.agent, ended.what, ended.state).inc()
+        self._of_steps(ended.agent, ended.what, ended.state).inc()
         if ended.seconds is not None:
-            self._step_seconds.labels(ended.agent, ended.what).observe(ended.seconds)
+            self._of_step_seconds(ended.agent, ended.what).observe(ended.seconds)
         for direction, tokens in (("input", ended.input_tokens), ("output", ended.output_tokens)):
             if tokens:
-                self._tokens.labels(ended.agent, direction).inc(tokens)
+                self._of_tokens(ended.agent, direction).inc(tokens)
 
     async def page(self) -> str:
         """Everything in Prometheus' text format."""

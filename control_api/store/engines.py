@@ -1,7 +1,9 @@
-"""Engines with the settings that durability depends on. Only `database` and `migrate` open one."""
+"""Engines with the settings that durability depends on. Only `database` keeps any; others open one for a look."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
@@ -29,6 +31,16 @@ def open_engine(url: str, *, writing: bool) -> Engine:
     return create_engine(
         url, pool_size=1 if writing else POOL, max_overflow=0, pool_pre_ping=True, connect_args=arguments
     )
+
+
+@contextmanager
+def short_lived(url: str, *, writing: bool) -> Iterator[Engine]:
+    """An engine for one look or one piece of work."""
+    engine = open_engine(url, writing=writing)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _sqlite(url: str, *, writing: bool) -> Engine:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, select, text, update
@@ -23,7 +24,7 @@ from control_api.store.sealing import KEY_BYTES, OrganizationKey, unwrap, wrap
 from control_api.store.tables import data_keys, installation_keys
 from control_api.store.upsert import insert_missing
 from domain.clock import Clock
-from domain.ports import MasterKey
+from domain.ports import MasterKey, MasterKeys
 from orchestrator_runtime.contract.errors import NotFound
 
 INSTALLATION, TOKENS, FORMER_TOKENS = "installation", "tokens", "former_tokens"
@@ -37,6 +38,7 @@ class StoredKey(NamedTuple):
     version: int
     wrapped: bytes
     master: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -59,7 +61,7 @@ class InstallationKey:
         """What is in the database; None if there is none yet."""
         query = select(installation_keys).where(installation_keys.c.name == INSTALLATION)
         row = session.execute(query).one_or_none()
-        return None if row is None else StoredKey(row.version, bytes(row.wrapped), row.master)
+        return None if row is None else StoredKey(row.version, bytes(row.wrapped), row.master, row.created_at)
 
 
 class OrganizationKeys:
@@ -68,11 +70,9 @@ class OrganizationKeys:
     What is cached was committed: whoever changes a key calls `forget` after the commit.
     """
 
-    def __init__(self, installation: InstallationKey, *, clock: Clock, first: MasterKey | None = None) -> None:
-        """`first` is the master key that wrapped organizations' keys before there were installation keys."""
+    def __init__(self, installation: InstallationKey, *, clock: Clock) -> None:
         self._installations = {installation.version: installation}
         self._clock = clock
-        self._first = first
         self._keys: dict[str, OrganizationKey] = {}
         self._oldest: dict[str, int] = {}  # the least version that may be cached: see `forget`
 
@@ -147,14 +147,19 @@ class OrganizationKeys:
         """`installation` may be the one in the database soon: both are known until `settle`."""
         self._installations[installation.version] = installation
 
-    def rewrap(self, session: WriteSession, installation: InstallationKey) -> None:
+    def rewrap(self, session: WriteSession, installation: InstallationKey, *, first: MasterKey | None = None) -> None:
         """Wrap everything by `installation`, which is expected, and make a new key for tokens; all or nothing.
 
+        `first` is the master key that wrapped organizations' keys before there were installation keys.
         Raises `Conflict` (`wrong_key`) if there is a key that cannot be unwrapped.
         """
         for row in session.execute(select(data_keys)).all():
             this = (data_keys.c.organization == row.organization) & (data_keys.c.version == row.version)
-            wrapped = wrap(installation.key, self._open(row), _place(row.organization, row.version))
+            if first is not None and row.installation == BY_MASTER:
+                key = first.unwrap(bytes(row.wrapped), row.organization)
+            else:
+                key = self._open(row)
+            wrapped = wrap(installation.key, key, _place(row.organization, row.version))
             session.execute(update(data_keys).where(this).values(wrapped=wrapped, installation=installation.version))
         rows = [self._installation_row(installation)]
         tokens = [os.urandom(KEY_BYTES), *self.token_keys(session, lifetime=0)]
@@ -212,11 +217,13 @@ class OrganizationKeys:
         session.execute(insert(data_keys).values(row))
 
     def _open(self, row: Any) -> bytes:
-        if row.installation == BY_MASTER:
-            assert self._first is not None, "the first start after an upgrade has wrapped it anew"
-            return self._first.unwrap(bytes(row.wrapped), row.organization)
         installation = self._installations[row.installation]
         return unwrap(installation.key, bytes(row.wrapped), _place(row.organization, row.version))
+
+
+def known_as(master: str, masters: MasterKeys) -> MasterKey | None:
+    """The master key with that id, if it is to be had."""
+    return next((key for key in masters.known() if key.id == master), None)
 
 
 def _place(organization: str, version: int) -> str:

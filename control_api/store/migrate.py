@@ -16,7 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from control_api.store.backup import back_up
-from control_api.store.engines import open_engine
+from control_api.store.engines import short_lived
 from control_api.store.keys import InstallationKey
 from orchestrator_runtime.contract.errors import Conflict
 
@@ -37,8 +37,7 @@ def migrate(url: str, *, backups: Path, now: datetime, seal: Callable[[], Instal
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     scripts = ScriptDirectory.from_config(config)
-    engine = open_engine(url, writing=True)
-    try:
+    with short_lived(url, writing=True) as engine:
         with engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         if current == scripts.get_current_head():
@@ -55,5 +54,3 @@ def migrate(url: str, *, backups: Path, now: datetime, seal: Callable[[], Instal
             command.upgrade(config, "head")
         logger.info("The database is at revision %s", scripts.get_current_head())
         return saved
-    finally:
-        engine.dispose()

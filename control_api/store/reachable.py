@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
-from control_api.store.engines import open_engine
+from control_api.store.engines import short_lived
 from orchestrator_runtime.contract.errors import Unavailable
 
 PATIENCE = 10.0  # seconds: a server that is starting, as after a boot, takes no connections for a while
@@ -24,9 +24,8 @@ def wait_until_reachable(
     """Returns once the database takes connections. Raises `Unavailable` (`database_unreachable`) with the reason."""
     if make_url(url).get_backend_name() == "sqlite":
         return
-    engine = open_engine(url, writing=True)
     began = monotonic()
-    try:
+    with short_lived(url, writing=True) as engine:
         while True:
             try:
                 engine.connect().close()
@@ -37,8 +36,6 @@ def wait_until_reachable(
                 pause(PAUSE)
             else:
                 return
-    finally:
-        engine.dispose()
 
 
 def _unreachable(url: str, error: OperationalError) -> Unavailable:

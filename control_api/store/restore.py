@@ -21,7 +21,7 @@ from sqlalchemy import URL, make_url
 
 from control_api.store.backup import back_up, libpq
 from control_api.store.backup_file import chunks, read_header
-from control_api.store.keys import InstallationKey
+from control_api.store.keys import InstallationKey, known_as
 from domain.ports import MasterKeys
 from orchestrator_runtime.contract.errors import BadInput, Conflict, Unavailable
 
@@ -83,14 +83,14 @@ def _open(file: Path, target: Path, masters: MasterKeys) -> None:
         if sealed is None:
             shutil.copyfile(file, target)
             return
-        known = {key.id: key for key in masters.known()}
-        if sealed.master not in known:
+        master = known_as(sealed.master, masters)
+        if master is None:
             raise Conflict(
                 f"{file} was sealed with the master key {sealed.master}, which is not here",
                 code="wrong_key",
                 hint="Put the key that was saved with it into the home folder, then restore.",
             )
-        key = sealed.opened(known[sealed.master])
+        key = sealed.opened(master)
         with target.open("xb") as opened:
             opened.writelines(chunks(source, sealed, key))
 

@@ -218,9 +218,9 @@ class Request:
             fields["dispatched"] = True
         else:
             fields["headers"] = names.kept(headers.items())
-        if key and not self.dispatched:
-            fields["key"] = key
-            fields["fingerprint"] = fingerprint(request, body)
+            if key:
+                fields["key"] = key
+                fields["fingerprint"] = fingerprint(request, body)
         for name, header in (
             ("session", names.SESSION),
             ("traceparent", names.TRACEPARENT),

@@ -105,9 +105,7 @@ class Ending(TypedDict):
     problem: NotRequired[dict[str, Any]]
     retryable: NotRequired[bool]
     usage: NotRequired[dict[str, int]]  # input_tokens, output_tokens
-    unasked: NotRequired[
-        list[dict[str, Any]]
-    ]  # {name, n} of calls that earlier attempts recorded, and this one not made
+    unasked: NotRequired[list[dict[str, Any]]]  # {name, n} of recorded calls that this attempt did not make again
 
 
 class CheckpointElement(TypedDict):
