@@ -141,7 +141,6 @@ class App:
             self.client,
             admitted,
             agent=self.agent,
-            framework=self._start.framework,
             redact=self._redact,
             timeout=self._start.timeout,
             grace=self._start.grace,
@@ -217,7 +216,8 @@ class Request:
         if self.dispatched:
             fields["dispatched"] = True
         else:
-            fields["headers"] = names.kept(headers.items())
+            if kept := names.kept(headers.items()):
+                fields["headers"] = kept
             if key:
                 fields["key"] = key
                 fields["fingerprint"] = fingerprint(request, body)

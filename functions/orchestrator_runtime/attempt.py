@@ -53,8 +53,6 @@ class Outcome:
 
 
 ELSEWHERE = Outcome()
-RESUMING = frozenset({"langgraph"})
-"""Frameworks that go on from a checkpoint: they do not ask again for what was recorded before it."""
 
 
 def recorded(ending: Mapping[str, Any], body: bytes) -> Outcome:
@@ -82,12 +80,11 @@ class Attempt:
         admitted: Mapping[str, Any],
         *,
         agent: Agent,
-        framework: str,
         redact: Callable[[str], str],
         timeout: float,
         grace: float,
         on_stuck: Callable[[str], None],
-        network: str = "internet",
+        network: str,
         trace: RunTrace | None = None,
     ) -> None:
         """The agent may work for `timeout` seconds; `on_stuck(run)` if it does not stop within `grace` seconds.
@@ -98,7 +95,6 @@ class Attempt:
         self.journal = RunJournal(client, admitted, on_fenced=partial(self.stop, FENCED), trace=trace)
         self._has_recorded = bool(admitted.get("recorded"))
         self._agent = agent
-        self._restarts = framework not in RESUMING
         self._redact = redact
         self._timeout = timeout
         self._grace = grace
@@ -226,7 +222,7 @@ class Attempt:
                 "problem": problem.document(),
                 "retryable": not 400 <= problem.status < 500 or problem.status == 429,
             }
-        if self._restarts and (unasked := self.journal.unasked()):
+        if self._has_recorded and not self._agent.resumes and (unasked := self.journal.unasked()):
             ending["unasked"] = unasked
         if answer is None:
             return await self.journal.end(ending, b"") == ending["state"]

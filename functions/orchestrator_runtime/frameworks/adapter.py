@@ -134,7 +134,9 @@ class Call:
 
 
 class Agent(Protocol):
-    """A loaded agent."""
+    """A loaded agent. `resumes`: a new attempt goes on from a checkpoint, past calls that it does not make again."""
+
+    resumes: bool
 
     async def run(self, call: Call) -> Answer:
         """Do the work of one attempt. Raises `Problem`, or whatever the agent's code raises."""

@@ -56,6 +56,8 @@ def load(target: object, start: InstanceStart) -> Agent:
 
 
 class _Agent:
+    resumes = False
+
     def __init__(self, target: Any, kind: type[Any]) -> None:
         self._target = target
         self._is_workflow = kind is Workflow

@@ -53,6 +53,8 @@ def load(target: object, start: InstanceStart) -> Agent:
 
 
 class _Agent:
+    resumes = False
+
     def __init__(self, target: Any, threads: Threads) -> None:
         self._target = target
         self._threads = threads

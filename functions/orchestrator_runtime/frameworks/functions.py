@@ -57,6 +57,8 @@ def _is_background(function: Callable[..., Any]) -> bool:
 class Function:
     """What all kinds share: the function is called with `arguments`, and `answer` makes something of its result."""
 
+    resumes = False
+
     def __init__(self, function: Callable[..., Any], threads: Threads) -> None:
         self._function = function
         self._threads = threads

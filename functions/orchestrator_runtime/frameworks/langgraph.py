@@ -66,6 +66,8 @@ def load(target: object, start: InstanceStart) -> Agent:
 class LangGraphAgent:
     """A graph, ready to run any number of calls at once."""
 
+    resumes = True
+
     def __init__(self, graph: Any, start: InstanceStart) -> None:
         self._graph = graph
         self._name = start.agent

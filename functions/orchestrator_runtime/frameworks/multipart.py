@@ -19,10 +19,9 @@ def parts_of(value: Any) -> list[tuple[str | None, Any]] | None:
     A part in a list has its own name: None.
     """
     if isinstance(value, Mapping):
-        pairs: list[tuple[str | None, Any]] = [
-            (str(name), item) for name, items in value.items() for item in (items if _is_parts(items) else [items])
-        ]
-        return pairs if any(isinstance(item, Part) for _, item in pairs) else None
+        if not any(isinstance(item, Part) or _is_parts(item) for item in value.values()):  # most answers are none
+            return None
+        return [(str(name), item) for name, items in value.items() for item in (items if _is_parts(items) else [items])]
     return [(None, part) for part in value] if _is_parts(value) else None
 
 

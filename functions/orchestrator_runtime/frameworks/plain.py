@@ -39,6 +39,8 @@ def load(target: object, start: InstanceStart) -> Agent:
 class PlainAgent:
     """A function."""
 
+    resumes = False
+
     def __init__(self, function: Callable[..., Any], start: InstanceStart, threads: Threads) -> None:
         self._function = function
         self._threads = threads
