@@ -42,16 +42,9 @@ def lines_of(fields: Iterable[tuple[str, str]]) -> bytes:
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHUNKS_END = b"0\r\n\r\n"
 
-HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
-    b"upgrade http2-settings content-length".split()
-)
-WRITTEN_BY_US = frozenset(
-    b"host expect proxy forwarded x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip "
-    b"x-correlation-id".split()
-)
-NOT_FORWARDED = HOP_BY_HOP | WRITTEN_BY_US
-INTERNAL_PREFIX = b"orchestrator-"
+HOP_BY_HOP = frozenset(name.encode() for name in headers.HOP_BY_HOP)
+NOT_FORWARDED = HOP_BY_HOP | {name.encode() for name in headers.WRITTEN_BY_US}
+INTERNAL_PREFIX = headers.INTERNAL_PREFIX.encode()
 PUBLIC_INTERNAL = frozenset({headers.SESSION.encode()})
 NOT_ANSWERED = HOP_BY_HOP | {headers.CORRELATION_ID.encode(), headers.REVISION.encode(), headers.CALL_TOKEN.encode()}
 

@@ -1,4 +1,4 @@
-"""HTTP header names that the gateway, the runtime and callers share, and which fields stay with a run.
+"""HTTP header names that the gateway, the runtime and callers share, and which fields go on or stay with a run.
 
 Lower case, as ASGI has them.
 """
@@ -22,11 +22,15 @@ TRACEPARENT = "traceparent"
 REVISION = "orchestrator-revision"  # response: which revision answered
 
 INTERNAL_PREFIX = "orchestrator-"
-NOT_KEPT = frozenset(
-    "authorization cookie proxy-authorization proxy-authenticate host expect forwarded x-forwarded-for "
-    "x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip x-correlation-id connection keep-alive "
-    "proxy-connection te trailer transfer-encoding upgrade http2-settings content-length content-type".split()
+HOP_BY_HOP = frozenset(
+    "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
+    "upgrade http2-settings content-length".split()
 )
+WRITTEN_BY_US = frozenset(  # or by nobody: a program that maps names to variables would take `proxy` for HTTP_PROXY
+    "host expect proxy forwarded x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip "
+    "x-correlation-id".split()
+)
+NOT_KEPT = HOP_BY_HOP | WRITTEN_BY_US | {"authorization", "cookie", "content-type"}
 KEPT_BYTES = 16 * 1024  # of names and values of one request
 
 

@@ -332,6 +332,14 @@ async def test_an_asynchronous_call_is_recorded_with_its_headers_but_no_credenti
         assert not {"authorization", "cookie", "orchestrator-run-id", "connection", "x-secret", "host"} & set(headers)
 
 
+async def test_an_asynchronous_call_is_not_recorded_with_what_a_program_takes_for_its_proxy() -> None:
+    """CGI and its like make HTTP_PROXY of it."""
+    async with create_world() as world:
+        await world.call("/agents/echo", body=b"in", prefer="respond-async", proxy="http://192.0.2.1:8080")
+        (submitted,) = world.server.submitted
+        assert "proxy" not in submitted.fields["headers"]
+
+
 async def test_an_asynchronous_head_request_gets_no_body() -> None:
     async with create_world() as world:
         call = await world.send(
