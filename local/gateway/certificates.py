@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 from datetime import datetime, timedelta
@@ -86,7 +87,9 @@ class Renewed:
     def __init__(self, files: Files, *, clock: Clock) -> None:
         self._files = files
         self._clock = clock
-        self._state = files.state()
+        self._state: tuple[tuple[int, int, int], ...] = ()
+        with contextlib.suppress(OSError):  # `load` says which file, and why
+            self._state = files.state()
         self.current = load(files, now=clock.now())
         self._warned: datetime | None = None
 

@@ -128,6 +128,15 @@ def test_the_address_is_one_that_the_certificate_is_for(
     assert address_of(certificate, host=host, port=4100) == url
 
 
+def test_files_that_are_gone_when_the_gateway_starts_are_named(authority: Authority) -> None:
+    files = authority.issue("a.example")
+    for path, variable in ((files.key, KEY), (files.certificate, CERTIFICATE)):
+        path.unlink()
+        with pytest.raises(BadInput, match=f"{variable}: {path} cannot be read") as caught:
+            Renewed(files, clock=Today())
+        assert caught.value.code == "tls_invalid"
+
+
 def test_renewed_files_are_taken_over_without_a_restart(authority: Authority) -> None:
     certificate = Renewed(authority.issue("a.example"), clock=Today())
     before = certificate.current
