@@ -101,11 +101,12 @@ class AgentCall(Exchange):
         self._revision = revision
         self._identity = identity
         self._target = target
-        self._withheld = CREDENTIAL if withhold_credential else NOTHING
         self._guest = guest
         if guest:
             self._withheld = GUEST_CALLER if withhold_credential else COOKIES
             self._withheld_answer = COOKIES
+        else:
+            self._withheld = CREDENTIAL if withhold_credential else NOTHING
         self._timeout = revision.route.timeout if timeout is None else timeout
         self._instance: Instance | None = None
         self._sent = 0

@@ -146,6 +146,7 @@ class Gateway:
             raise
 
     def _begin(self, client: ClientConnection, request: Request) -> Exchange | bytes:
+        credential = None
         if client.limited_as is not None:
             credential = self._credential(request.first.get(b"authorization"))
             self._rates.check(client.limited_as, credential, self.now())
@@ -154,10 +155,11 @@ class Gateway:
             named = self.table.by_host(host)
             if named is not None:
                 route, tag = named
-                return self._agent(client, request, route, agent=route.agent, tag=tag, target=request.target)
+                target = request.target
+                return self._agent(client, request, credential, route, agent=route.agent, tag=tag, target=target)
         path = request.path
         if path.startswith(b"/agents/"):
-            return self._agent_by_path(client, request)
+            return self._agent_by_path(client, request, credential)
         if path.startswith(b"/api/v1/") or path == b"/api/v1":
             self._throttle(client.peer, request)
             call = ApiCall(
@@ -179,7 +181,7 @@ class Gateway:
             return answer(200, b'{"status":"ok"}', content_type="application/json", fields=fields)
         raise NotFound("Nothing is here", code="not_found", hint="The API is at /api/v1, agents are at /agents/NAME.")
 
-    def _agent_by_path(self, client: ClientConnection, request: Request) -> Exchange:
+    def _agent_by_path(self, client: ClientConnection, request: Request, credential: Credential | None) -> Exchange:
         match = AGENT_PATH.fullmatch(request.path)
         if match is None:
             raise NotFound(
@@ -188,15 +190,15 @@ class Gateway:
                 hint="`orchestrator ls` lists them; agents are at /agents/NAME.",
             )
         target = (match[2] or b"/") + (b"?" + request.query if request.query else b"")
-        tag = request.first.get(TAG_HEADER)
-        return self._agent(
-            client, request, None, agent=match[1].decode(), tag=tag.decode("latin-1") if tag else None, target=target
-        )
+        found = request.first.get(TAG_HEADER)
+        tag = found.decode("latin-1") if found else None
+        return self._agent(client, request, credential, None, agent=match[1].decode(), tag=tag, target=target)
 
     def _agent(
         self,
         client: ClientConnection,
         request: Request,
+        credential: Credential | None,
         route: Route | None,
         *,
         agent: str,
@@ -205,7 +207,8 @@ class Gateway:
     ) -> Exchange:
         if not self._routed.is_set():
             raise Unavailable("The platform is just starting", code="starting", hint="Try again in a moment.")
-        credential = self._credential(request.first.get(b"authorization"))
+        if client.limited_as is None:  # else it was looked up for its rate
+            credential = self._credential(request.first.get(b"authorization"))
         if credential is not None:
             self._used.add(credential.digest)
         by_path = route is None
