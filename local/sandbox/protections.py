@@ -42,9 +42,14 @@ def protections(groups: ControlGroups) -> Mapping[str, str]:
     }
 
 
+def in_force(found: Mapping[str, str], name: str) -> bool:
+    """Whether this machine has the protection, however it does."""
+    return found[name].startswith(IN_FORCE)
+
+
 def missing_between_organizations(found: Mapping[str, str]) -> list[str]:
     """The protections that a second organization would need and this machine does not have."""
-    return [name for name in REQUIRED_BETWEEN_ORGANIZATIONS if not found[name].startswith(IN_FORCE)]
+    return [name for name in REQUIRED_BETWEEN_ORGANIZATIONS if not in_force(found, name)]
 
 
 def tried(attempt: Callable[[], None]) -> str:

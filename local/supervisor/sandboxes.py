@@ -15,7 +15,7 @@ from domain.home import Home
 from local.environments.direct import DirectSandbox
 from local.sandbox.confinement import Confinement
 from local.sandbox.device import Devices
-from local.sandbox.protections import IN_FORCE, USER_MODE_NETWORK, missing_between_organizations, protections
+from local.sandbox.protections import USER_MODE_NETWORK, in_force, missing_between_organizations, protections
 from local.sandbox.spec import Bind, SandboxSpec
 from local.sandbox.uids import OrganizationUids
 from local.sandbox.zygote import ForkedInstance, Origin, Zygote
@@ -117,7 +117,7 @@ class Sandboxes:
                     source=source,
                     stdout=stdout,
                     stderr=stderr,
-                    devices=self._devices if self.protections()[USER_MODE_NETWORK].startswith(IN_FORCE) else None,
+                    devices=self._devices if in_force(self.protections(), USER_MODE_NETWORK) else None,
                 )
             except BaseException as error:
                 warm.instances -= 1
