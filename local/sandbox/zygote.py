@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,21 +183,18 @@ class Zygote:
         async with self._one_by_one:
             if self._berth is None:
                 raise _gone()
-            await asyncio.wait([self._berth])
+            await asyncio.wait([self._berth])  # whoever is cancelled here leaves it for the next one
             held = None
             try:
-                held = self._berth.result()
-                try:
+                with _limiting():
+                    held = self._berth.result()
                     held.limit(start.limits)
-                    request = ForkRequest(start.instance, start.limits, start.network != "none", held.cpus)
-                    return await self._ask(request, descriptors), held
-                except BaseException:
+                request = ForkRequest(start.instance, start.limits, start.network != "none", held.cpus)
+                return await self._ask(request, descriptors), held
+            except BaseException:
+                if held is not None:
                     held.release()
-                    raise
-            except ProcessLookupError as error:
-                raise _gone() from error
-            except OSError as error:
-                raise _fork_failed(f"it cannot be limited: {error}") from error
+                raise
             finally:
                 self._berth = asyncio.ensure_future(self._move_on(held))
 
@@ -221,6 +218,8 @@ class Zygote:
             return await answer
         except ConnectionError as error:
             raise _gone() from error
+        except OSError as error:
+            raise _fork_failed(f"its environment's process cannot be asked: {error}") from error
         except asyncio.CancelledError:
             # Whether it was forked or not: it reads an empty start, and ends.
             answer.add_done_callback(_close_unwanted)
@@ -291,6 +290,16 @@ def zygote_spec(origin: Origin, *, limits: Limits, descriptor: int) -> SandboxSp
         ),
         forks_instances=True,
     )
+
+
+@contextlib.contextmanager
+def _limiting() -> Iterator[None]:
+    try:
+        yield
+    except ProcessLookupError as error:
+        raise _gone() from error
+    except OSError as error:
+        raise _fork_failed(f"it cannot be limited: {error}") from error
 
 
 async def _made(making: asyncio.Future[int]) -> int | None:
