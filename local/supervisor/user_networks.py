@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import shutil
 import socket
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,18 +97,12 @@ class UserNetworks:
 
     async def _run(self, network: _Network) -> None:
         """Start a slirp4netns, let the gateway use it, and wait for its end."""
-        folder = self._folder / secrets.token_hex(4)
-        folder.mkdir(parents=True, mode=0o700)
+        slirp = None
         try:
-            slirp = await process.start(_spec(network, folder), confinement=self._confinement)
-        except BaseException:
-            shutil.rmtree(folder)
-            raise
-        try:
-            try:
-                frames = await _connect(slirp, folder / SOCKET)
-            finally:
-                shutil.rmtree(folder)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="", dir=self._folder) as folder:  # a socket's path must be short
+                slirp = await process.start(_spec(network, folder), confinement=self._confinement)
+                frames = await _connect(slirp, Path(folder, SOCKET))
             self._egress.offer_device(
                 network.instance,
                 organization=network.organization,
@@ -120,12 +114,13 @@ class UserNetworks:
             ending = await slirp.wait()
             logger.warning("slirp4netns of %s ended with code %s", network.instance, ending.code)
         finally:
-            slirp.kill()
-            self._egress.withdraw_device(network.instance)
-            await slirp.wait()
+            if slirp is not None:
+                slirp.kill()
+                self._egress.withdraw_device(network.instance)
+                await slirp.wait()
 
 
-def _spec(network: _Network, folder: Path) -> SandboxSpec:
+def _spec(network: _Network, folder: str) -> SandboxSpec:
     program = slirp4netns()
     if program is None:
         raise Unavailable("slirp4netns is no longer installed", code="sandbox_failed")
@@ -136,7 +131,7 @@ def _spec(network: _Network, folder: Path) -> SandboxSpec:
         argv=(program, *options, f"{INSIDE}/{SOCKET}"),
         limits=LIMITS,
         uid=network.uid,
-        binds=(Bind(str(folder), INSIDE, read_only=False), *resolver),
+        binds=(Bind(folder, INSIDE, read_only=False), *resolver),
         network="host",
     )
 
