@@ -83,7 +83,7 @@ def main() -> None:
         try:
             runner.run(serve(os.environ, clock=SystemClock()))
         except Problem as problem:
-            logger.critical("%s (%s). %s", problem.detail, problem.code, problem.hint)
+            logger.critical("%s", problem.in_words())
             if isinstance(problem, Unavailable):
                 sys.exit(1)  # it may be mended by itself: the supervisor starts us again
             give_up(problem, os.environ)

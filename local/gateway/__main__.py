@@ -58,7 +58,7 @@ def main() -> None:
         try:
             runner.run(run(settings))
         except Problem as problem:
-            logger.critical("%s (%s). %s", problem.detail, problem.code, problem.hint)
+            logger.critical("%s", problem.in_words())
             sys.exit(1)
 
 

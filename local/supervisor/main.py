@@ -14,6 +14,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -111,35 +112,8 @@ class Supervisor:
             "ORCHESTRATOR_SUPERVISOR_SOCKET": str(home.supervisor_socket),
             "ORCHESTRATOR_ADDRESS": address,
         }
-        server = Child(
-            ChildSpec(
-                "server",
-                "control_api.server",
-                {
-                    **common,
-                    "ORCHESTRATOR_API_FD": str(api.fileno()),
-                    "ORCHESTRATOR_JOURNAL_FD": str(journal.fileno()),
-                    "ORCHESTRATOR_CONTROL_FD": str(control_listening.fileno()),
-                },
-                (api.fileno(), journal.fileno(), control_listening.fileno()),
-            ),
-            clock=self._clock,
-        )
-        gateway = Child(
-            ChildSpec(
-                "gateway",
-                "local.gateway",
-                {
-                    **{name: value for name, value in common.items() if not name.startswith(SERVER_ONLY)},
-                    "ORCHESTRATOR_LISTEN_FD": str(gateway_listening.fileno()),
-                    "ORCHESTRATOR_EGRESS_FD": str(egress.theirs.fileno()),
-                    "ORCHESTRATOR_CONTROL_SOCKET": str(home.control_socket),
-                    "ORCHESTRATOR_API_SOCKET": str(home.api_socket),
-                },
-                (gateway_listening.fileno(), egress.theirs.fileno()),
-            ),
-            clock=self._clock,
-        )
+        server = self._server(common, api=api, journal=journal, control=control_listening)
+        gateway = self._gateway(common, listening=gateway_listening, egress=egress.theirs)
         home.address.write_text(address + "\n")
         if self._port and gateway_listening.getsockname()[1] != self._port:
             logger.warning("port %s is taken: serving at %s", self._port, address)
@@ -154,18 +128,36 @@ class Supervisor:
             ]
             await self._stop.wait()
             logger.info("stopping")
-            # Whoever comes now is refused; what has come is answered while the instances are still there.
-            gateway_listening.close()
-            gateway.terminate()
-            await instances.stop_all(grace=STOP_GRACE)
-            await gateway.stop(grace=CHILD_GRACE)
-            await server.stop(grace=CHILD_GRACE)
-            await sandboxes.stop()
+            gateway_listening.close()  # whoever comes now is refused
+            await _end(gateway, server, instances=instances, sandboxes=sandboxes)
             for task in running:
                 task.cancel()
         serving.close()
         if self._problem is not None:
             raise self._problem
+
+    def _server(
+        self, common: Mapping[str, str], *, api: socket.socket, journal: socket.socket, control: socket.socket
+    ) -> Child:
+        env = {
+            **common,
+            "ORCHESTRATOR_API_FD": str(api.fileno()),
+            "ORCHESTRATOR_JOURNAL_FD": str(journal.fileno()),
+            "ORCHESTRATOR_CONTROL_FD": str(control.fileno()),
+        }
+        descriptors = (api.fileno(), journal.fileno(), control.fileno())
+        return Child(ChildSpec("server", "control_api.server", env, descriptors), clock=self._clock)
+
+    def _gateway(self, common: Mapping[str, str], *, listening: socket.socket, egress: socket.socket) -> Child:
+        env = {
+            **{name: value for name, value in common.items() if not name.startswith(SERVER_ONLY)},
+            "ORCHESTRATOR_LISTEN_FD": str(listening.fileno()),
+            "ORCHESTRATOR_EGRESS_FD": str(egress.fileno()),
+            "ORCHESTRATOR_CONTROL_SOCKET": str(self._home.control_socket),
+            "ORCHESTRATOR_API_SOCKET": str(self._home.api_socket),
+        }
+        descriptors = (listening.fileno(), egress.fileno())
+        return Child(ChildSpec("gateway", "local.gateway", env, descriptors), clock=self._clock)
 
     async def _keep(self, server: Child) -> None:
         """Without a server nothing works: when it gives up, everything ends."""
@@ -188,6 +180,15 @@ class Supervisor:
             # Without a server there is nobody to ask, and nobody who would check the token either.
             with contextlib.suppress(Problem):
                 await instances.renew_tokens(older_than=self._clock.now().timestamp() + 2 * TOKEN_RENEWAL)
+
+
+async def _end(gateway: Child, server: Child, *, instances: Instances, sandboxes: Sandboxes) -> None:
+    """What has come is answered while the instances are still there, and recorded while the server is."""
+    gateway.terminate()
+    await instances.stop_all(grace=STOP_GRACE)
+    await gateway.stop(grace=CHILD_GRACE)
+    await server.stop(grace=CHILD_GRACE)
+    await sandboxes.stop()
 
 
 async def _every(seconds: float, action: Callable[[], None]) -> None:
@@ -239,7 +240,7 @@ def fail(problem: Problem, ready: TextIO | None) -> NoReturn:
     if ready is not None and not ready.closed:
         with contextlib.suppress(BrokenPipeError), ready:  # nobody waits any more
             ready.write(json.dumps(problem.document()) + "\n")
-    sys.exit(f"{problem.detail} ({problem.code}). {problem.hint}")
+    sys.exit(problem.in_words())
 
 
 def main() -> None:

@@ -56,6 +56,10 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
             document["hint"] = self.hint
         return {**document, **self.extra}
 
+    def in_words(self) -> str:
+        """One line for a log or a terminal."""
+        return f"{self.detail} ({self.code}). {self.hint}"
+
 
 class BadInput(Problem):
     status = 400
