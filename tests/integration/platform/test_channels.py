@@ -230,10 +230,15 @@ async def test_a_question_waits_for_the_gateway_that_is_being_started(world: Wor
 
 async def test_a_dispatch_is_not_repeated_when_the_gateway_dies(world: World) -> None:
     gateway = await world.gateway()
-    never = asyncio.get_running_loop().create_future()
-    gateway.peer._handlers["run.dispatch"] = lambda peer, message: never
+    came, never = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    def take(peer: Peer, message: Message) -> asyncio.Future[Message]:
+        came.set()
+        return never
+
+    gateway.peer._handlers["run.dispatch"] = take
     asking = asyncio.ensure_future(world.platform.dispatch({"run": "r"}, b""))
-    await asyncio.sleep(0.01)
+    await asyncio.wait_for(came.wait(), PATIENCE)
     gateway.peer.close()
     with pytest.raises(Unavailable) as caught:
         await asyncio.wait_for(asking, PATIENCE)
