@@ -16,8 +16,9 @@ from control_api.organizations.repository import Organization
 from control_api.store.database import Database, open_database
 from control_api.store.migrate import migrate
 from domain.roles import PERMISSIONS, Role
-from tests.fakes.keys import organization_keys
+from tests.fakes.keys import INSTALLATION, organization_keys
 from tests.fakes.manual_clock import ManualClock
+from tests.integration.store.older import at_first
 
 CLOCK = ManualClock()
 
@@ -100,3 +101,17 @@ async def test_when_its_owner_has_left_the_next_start_gives_the_token_to_another
     after = (await credentials(database)).find("orc_one")
     assert after is not None
     assert after.principal == "p-2"
+
+
+async def test_the_first_start_after_the_migration_replaces_the_owners_key_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    at_first(url)
+    migrate(url, backups=tmp_path, now=CLOCK.now(), seal=lambda: INSTALLATION)
+    database = open_database(url)
+    await ensure(database, "orc_one")
+    found = await credentials(database)
+    await database.close()
+    assert found.find("orc_one") is not None
+    kept = {one.id: one.permissions for one in found.all()}
+    assert "c-1" not in kept
+    assert kept["c-2"] == {"runs:read", "self:read"}

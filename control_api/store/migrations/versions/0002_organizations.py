@@ -149,6 +149,7 @@ def credentials(owners: dict[str, str]) -> None:
             **{name: row[name] for name in ("digest", "id", "organization", "name", "created_at", "last_used_at")},
             "principal": owners[row["organization"]],
             "scopes": None if "*" in json.loads(row["permissions"]) else row["permissions"],
+            "created_by": None if row["name"] == "owner" else owners[row["organization"]],  # None: of the home folder
         }
         for row in known
     ]
