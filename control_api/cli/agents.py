@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
 from control_api.cli.client import segment
-from control_api.cli.command import Cli, agent_argument, output_option, pass_cli
+from control_api.cli.command import Cli, agent_argument, confirm, output_option, pass_cli, yes_option
 from control_api.cli.principals import principal_words
 from control_api.cli.terminal import ago, fields, table
-
-MOST = 1000
 
 
 @click.command()
@@ -20,8 +17,7 @@ MOST = 1000
 @pass_cli
 def ls(cli: Cli) -> None:
     """List the agents."""
-    items, following = cli.connect().pages("/agents", limit=MOST)
-    cli.terminal.data({"items": items, "next": following}, lambda: agent_table(items))
+    cli.terminal.page(cli.connect().pages("/agents"), agent_table)
 
 
 def agent_table(agents: list[dict[str, Any]]) -> str:
@@ -118,7 +114,7 @@ def traffic_words(targets: list[dict[str, Any]]) -> str:
 
 @click.command()
 @agent_argument
-@click.option("--yes", "-y", is_flag=True, help="Do not ask whether to do it.")
+@yes_option
 @output_option
 @pass_cli
 def delete(cli: Cli, name: str, yes: bool) -> None:
@@ -129,12 +125,3 @@ def delete(cli: Cli, name: str, yes: bool) -> None:
     confirm(f"Delete the agent {name}?", yes=yes)
     cli.connect().delete(f"/agents/{segment(name)}")
     cli.terminal.data({"deleted": name}, f"Deleted {name}")
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Go on only if told to. Raises `UsageError` where nobody can be asked."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError("Nobody is there to confirm it: add --yes.")
-    click.confirm(question, abort=True, err=True)

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import click
 
-from control_api.cli.agents import confirm
-from control_api.cli.command import Cli, output_option, pass_cli
+from control_api.cli.command import Cli, confirm, output_option, pass_cli, yes_option
 from control_api.cli.process import running_pid
 from orchestrator_runtime.contract.errors import Conflict
 
@@ -32,7 +31,7 @@ def backup(cli: Cli) -> None:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--yes", "-y", is_flag=True, help="Do not ask whether to do it.")
+@yes_option
 @output_option
 @pass_cli
 def restore(cli: Cli, file: Path, yes: bool) -> None:

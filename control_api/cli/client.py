@@ -22,6 +22,7 @@ from orchestrator_runtime.contract.headers import RUN_ADDRESS
 API = "/api/v1"
 TIMEOUT = 60.0  # seconds without a byte; live streams send a comment every 15
 READ_BYTES = 65536
+MOST = 1000  # items of a list that is asked for as a whole
 RECONNECTS = 20
 RECONNECT_DELAY = 0.5
 BROKEN = (http.client.HTTPException, OSError)
@@ -128,7 +129,7 @@ class Client:
             else:
                 return
 
-    def pages(self, path: str, *, limit: int, **query: Any) -> tuple[list[Any], str | None]:
+    def pages(self, path: str, *, limit: int = MOST, **query: Any) -> tuple[list[Any], str | None]:
         """Up to `limit` items of a list, and the cursor of what follows them."""
         items: list[Any] = []
         cursor: str | None = query.pop("cursor", None)

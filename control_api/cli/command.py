@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -81,6 +82,20 @@ def output_option(command: F) -> F:
         callback=choose,
         help="Print data as text or as JSON; also set by ORCHESTRATOR_OUTPUT.",
     )(command)
+
+
+def yes_option(command: F) -> F:
+    """`--yes`, for `confirm`."""
+    return click.option("--yes", "-y", is_flag=True, help="Do not ask whether to do it.")(command)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only if told to. Raises `UsageError` where nobody can be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody is there to confirm it: add --yes.")
+    click.confirm(question, abort=True, err=True)
 
 
 def complete_agents(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

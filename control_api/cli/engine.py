@@ -15,7 +15,7 @@ from control_api.cli.client import connection_to, verified
 from control_api.cli.command import Cli, output_option, pass_cli
 from control_api.cli.terminal import fields
 from domain.home import Home
-from local.gateway.tls import serving
+from local.gateway.tls import CERTIFICATE, KEY, serving
 from orchestrator_runtime.contract.errors import BadInput, Unavailable
 
 HOST = "127.0.0.1"
@@ -49,7 +49,7 @@ DOWN = 3  # exit code of `status`
     "--tls-certificate",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    envvar="ORCHESTRATOR_TLS_CERTIFICATE",
+    envvar=CERTIFICATE,
     show_envvar=True,
     help="Speak TLS with this certificate (PEM, its intermediate ones after it).",
 )
@@ -57,7 +57,7 @@ DOWN = 3  # exit code of `status`
     "--tls-key",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    envvar="ORCHESTRATOR_TLS_KEY",
+    envvar=KEY,
     show_envvar=True,
     help="The certificate's private key (PEM, without a passphrase).",
 )
@@ -82,8 +82,8 @@ def up(cli: Cli, port: int, host: str, tls_certificate: Path | None, tls_key: Pa
         cli.terminal.data(_state(home, changed=False), f"Already running at {address}; nothing changed")
         return
     environ = {**cli.environ, "ORCHESTRATOR_HOST": host}
-    for name, file in (("ORCHESTRATOR_TLS_CERTIFICATE", tls_certificate), ("ORCHESTRATOR_TLS_KEY", tls_key)):
-        if file is not None and str(file):
+    for name, file in ((CERTIFICATE, tls_certificate), (KEY, tls_key)):
+        if file is not None:
             environ[name] = str(file.expanduser().absolute())  # the platform works in another folder
     from control_api.settings import read_settings  # pydantic is slow to import, and only a start needs it
 

@@ -6,7 +6,7 @@ import click
 
 from control_api.cli.client import segment
 from control_api.cli.command import Cli, agent_argument, output_option, pass_cli
-from control_api.cli.principals import MOST, ROLES, day, principal_id, principal_words, role_argument
+from control_api.cli.principals import ROLES, day, principal_id, principal_words, role_argument
 from control_api.cli.terminal import table
 
 
@@ -24,10 +24,9 @@ def grants() -> None:
 @pass_cli
 def list_grants(cli: Cli, name: str) -> None:
     """List who has a role on an agent."""
-    items, following = cli.connect().pages(f"/agents/{segment(name)}/grants", limit=MOST)
-    cli.terminal.data(
-        {"items": items, "next": following},
-        lambda: table(
+    cli.terminal.page(
+        cli.connect().pages(f"/agents/{segment(name)}/grants"),
+        lambda items: table(
             ("name", "kind", "role", "since", "by", "id"),
             (
                 (

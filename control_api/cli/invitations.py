@@ -6,7 +6,7 @@ import click
 
 from control_api.cli.client import segment
 from control_api.cli.command import Cli, output_option, pass_cli
-from control_api.cli.principals import MOST, day, in_days, principal_words, role_argument
+from control_api.cli.principals import day, in_days, principal_words, role_argument
 from control_api.cli.terminal import table
 
 
@@ -20,10 +20,9 @@ def invitations() -> None:
 @pass_cli
 def list_invitations(cli: Cli) -> None:
     """List the invitations, the newest first."""
-    items, following = cli.connect().pages("/invitations", limit=MOST)
-    cli.terminal.data(
-        {"items": items, "next": following},
-        lambda: table(
+    cli.terminal.page(
+        cli.connect().pages("/invitations"),
+        lambda items: table(
             ("email", "role", "state", "expires", "by", "id"),
             (
                 (

@@ -9,7 +9,7 @@ import click
 
 from control_api.cli.client import segment
 from control_api.cli.command import Cli, output_option, pass_cli
-from control_api.cli.principals import MOST, account_id, day, in_days, principal_words
+from control_api.cli.principals import account_id, day, in_days, principal_words
 from control_api.cli.terminal import ago, table
 
 
@@ -26,10 +26,9 @@ def keys() -> None:
 @pass_cli
 def list_keys(cli: Cli) -> None:
     """List the keys: yours, or all if you manage them."""
-    items, following = cli.connect().pages("/keys", limit=MOST)
-    cli.terminal.data(
-        {"items": items, "next": following},
-        lambda: table(
+    cli.terminal.page(
+        cli.connect().pages("/keys"),
+        lambda items: table(
             ("name", "of", "scopes", "expires", "last used", "id"),
             (
                 (

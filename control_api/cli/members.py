@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
-from control_api.cli.agents import confirm
 from control_api.cli.client import segment
-from control_api.cli.command import Cli, output_option, pass_cli
-from control_api.cli.principals import MOST, day, member_id, role_argument
+from control_api.cli.command import Cli, confirm, output_option, pass_cli, yes_option
+from control_api.cli.principals import day, member_id, role_argument
 from control_api.cli.terminal import table
 
 
@@ -24,10 +23,9 @@ def members() -> None:
 @pass_cli
 def list_members(cli: Cli) -> None:
     """List the members."""
-    items, following = cli.connect().pages("/members", limit=MOST)
-    cli.terminal.data(
-        {"items": items, "next": following},
-        lambda: table(
+    cli.terminal.page(
+        cli.connect().pages("/members"),
+        lambda items: table(
             ("name", "email", "role", "since", "id"),
             ((one["name"], one["email"], one["role"], day(one["created_at"]), one["id"]) for one in items),
             empty="No members",
@@ -50,7 +48,7 @@ def role(cli: Cli, member: str, role: str) -> None:
 
 @members.command("rm")
 @click.argument("member")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask whether to do it.")
+@yes_option
 @output_option
 @pass_cli
 def remove(cli: Cli, member: str, yes: bool) -> None:

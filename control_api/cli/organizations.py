@@ -44,10 +44,9 @@ def organizations() -> None:
 @pass_cli
 def list_organizations(cli: Cli) -> None:
     """List the organizations that you belong to."""
-    items, following = cli.connect().pages("/organizations", limit=1000)
-    cli.terminal.data(
-        {"items": items, "next": following},
-        lambda: table(
+    cli.terminal.page(
+        cli.connect().pages("/organizations"),
+        lambda items: table(
             ("name", "id", "role", "current"),
             ((one["name"], one["id"], one["role"], "yes" if one["current"] else "") for one in items),
             empty="None",

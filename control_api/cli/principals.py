@@ -11,9 +11,9 @@ import click
 
 from control_api.cli.client import Client
 from control_api.cli.command import F
+from domain.roles import Role
 
-ROLES = ("viewer", "operator", "developer", "admin", "owner")
-MOST = 1000
+ROLES = tuple(role.value for role in Role)
 
 
 def role_argument(*roles: str) -> Callable[[F], F]:
@@ -22,19 +22,19 @@ def role_argument(*roles: str) -> Callable[[F], F]:
 
 def member_id(client: Client, given: str) -> str:
     """The id of the member with this id, e-mail address or name."""
-    return given if _is_id(given) else _one(client.pages("/members", limit=MOST)[0], given)
+    return given if _is_id(given) else _one(client.pages("/members")[0], given)
 
 
 def account_id(client: Client, given: str) -> str:
     """The id of the service account with this id or name."""
-    return given if _is_id(given) else _one(client.pages("/service-accounts", limit=MOST)[0], given)
+    return given if _is_id(given) else _one(client.pages("/service-accounts")[0], given)
 
 
 def principal_id(client: Client, given: str) -> str:
     """The id of a member or a service account."""
     if _is_id(given):
         return given
-    everybody = client.pages("/members", limit=MOST)[0] + client.pages("/service-accounts", limit=MOST)[0]
+    everybody = client.pages("/members")[0] + client.pages("/service-accounts")[0]
     return _one(everybody, given)
 
 

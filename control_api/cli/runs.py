@@ -12,7 +12,6 @@ from control_api.cli.command import Cli, complete_agents, output_option, pass_cl
 from control_api.cli.terminal import Terminal, ago, duration, fields, table
 from orchestrator_runtime.contract.states import RunState
 
-MOST_STEPS = 1000
 MARKS = {"succeeded": "✓", "failed": "✗", "running": "…"}
 
 
@@ -37,12 +36,10 @@ def runs(
     if context.invoked_subcommand is not None:
         return
     cli = context.ensure_object(Cli)
-    items, following = cli.connect().pages(
-        "/runs", limit=limit, agent=agent, state=state, session=session, cursor=cursor
-    )
+    found = cli.connect().pages("/runs", limit=limit, agent=agent, state=state, session=session, cursor=cursor)
     filtered = any(value is not None for value in (agent, state, session, cursor))
     empty = "No run matches." if filtered else "No runs: `orchestrator invoke NAME -d …` makes one."
-    cli.terminal.data({"items": items, "next": following}, lambda: _run_table(items, empty=empty))
+    cli.terminal.page(found, lambda items: _run_table(items, empty=empty))
 
 
 def _run_table(items: list[dict[str, Any]], *, empty: str) -> str:
@@ -71,7 +68,7 @@ def show(cli: Cli, run: str) -> None:
     """Show one run: its state, attempts and steps."""
     client = cli.connect()
     found = client.get(f"/runs/{segment(run)}")
-    steps, _ = client.pages(f"/runs/{segment(run)}/steps", limit=MOST_STEPS)
+    steps, _ = client.pages(f"/runs/{segment(run)}/steps")
     cli.terminal.data({**found, "steps": steps}, lambda: _description(found, steps))
 
 

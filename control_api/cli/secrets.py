@@ -58,10 +58,9 @@ def list_secrets(cli: Cli) -> None:
 
     Values cannot be read back.
     """
-    items, following = cli.connect().pages("/secrets", limit=1000)
-    cli.terminal.data(
-        {"items": items, "next": following},
-        lambda: table(
+    cli.terminal.page(
+        cli.connect().pages("/secrets"),
+        lambda items: table(
             ("name", "version", "updated", "from"),
             ((item["name"], item.get("version"), ago(item.get("updated_at")), item.get("reference")) for item in items),
             empty="No secrets: `orchestrator secrets set NAME` sets one.",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
-from control_api.cli.agents import confirm
 from control_api.cli.client import segment
-from control_api.cli.command import Cli, output_option, pass_cli
-from control_api.cli.principals import MOST, account_id, day, principal_words, role_argument
+from control_api.cli.command import Cli, confirm, output_option, pass_cli, yes_option
+from control_api.cli.principals import account_id, day, principal_words, role_argument
 from control_api.cli.terminal import table
 
 
@@ -24,10 +23,9 @@ def service_accounts() -> None:
 @pass_cli
 def list_service_accounts(cli: Cli) -> None:
     """List the service accounts."""
-    items, following = cli.connect().pages("/service-accounts", limit=MOST)
-    cli.terminal.data(
-        {"items": items, "next": following},
-        lambda: table(
+    cli.terminal.page(
+        cli.connect().pages("/service-accounts"),
+        lambda items: table(
             ("name", "role", "since", "by", "id"),
             (
                 (one["name"], one["role"], day(one["created_at"]), principal_words(one["created_by"]), one["id"])
@@ -51,7 +49,7 @@ def create(cli: Cli, name: str, role: str) -> None:
 
 @service_accounts.command("rm")
 @click.argument("name")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask whether to do it.")
+@yes_option
 @output_option
 @pass_cli
 def remove(cli: Cli, name: str, yes: bool) -> None:

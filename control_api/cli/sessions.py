@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from control_api.cli.agents import confirm
 from control_api.cli.client import segment
-from control_api.cli.command import Cli, complete_agents, output_option, pass_cli
+from control_api.cli.command import Cli, complete_agents, confirm, output_option, pass_cli, yes_option
 from control_api.cli.terminal import ago, table
 
 
@@ -28,10 +27,10 @@ def sessions() -> None:
 @pass_cli
 def list_sessions(cli: Cli, agent: str | None, limit: int) -> None:
     """List the sessions, the newest first."""
-    items, following = cli.connect().pages("/sessions", limit=limit, agent=agent)
+    found = cli.connect().pages("/sessions", limit=limit, agent=agent)
     starts = f"`orchestrator invoke {agent or 'NAME'} --session S -d …` starts one."
     empty = f"No session of {agent}: {starts}" if agent else f"No sessions: {starts}"
-    cli.terminal.data({"items": items, "next": following}, lambda: _session_table(items, empty=empty))
+    cli.terminal.page(found, lambda items: _session_table(items, empty=empty))
 
 
 def _session_table(items: list[dict[str, Any]], *, empty: str) -> str:
@@ -56,7 +55,7 @@ def show(cli: Cli, agent: str, session: str) -> None:
 @sessions.command()
 @click.argument("agent", shell_complete=complete_agents)
 @click.argument("session")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask whether to do it.")
+@yes_option
 @output_option
 @pass_cli
 def delete(cli: Cli, agent: str, session: str, yes: bool) -> None:

@@ -34,6 +34,11 @@ class Terminal:
         if shown:
             click.echo(shown)
 
+    def page(self, found: tuple[list[Any], str | None], text: Callable[[list[Any]], str]) -> None:
+        """Print what `Client.pages` found: in JSON with the cursor of what follows, else as `text` shows the items."""
+        items, following = found
+        self.data({"items": items, "next": following}, lambda: text(items))
+
     def note(self, text: str, *, dim: bool = False) -> None:
         """Say what is going on; never part of the data."""
         click.secho(text, err=True, dim=dim or None)
