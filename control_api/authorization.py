@@ -22,7 +22,6 @@ from domain.clock import Clock, SystemClock
 from domain.roles import EVERYWHERE, MAKES_AGENTS, OF_INSTALLATION, ON_AGENT, OWNER_OF_AGENT, PERMISSIONS, PUBLIC, Role
 from orchestrator_runtime.contract.errors import Forbidden, Unauthenticated
 
-EVERYTHING = "*"
 TOKEN_PREFIX = "orc_"  # noqa: S105 - lets secret scanners recognise a leaked token
 
 
@@ -36,7 +35,7 @@ class Ownership:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A way in: a principal in one organization, and what it may do there. `permissions` may hold `*`.
+    """A way in: a principal in one organization, and what it may do there.
 
     `permissions` are those of the role, narrowed by `scopes` (None: not narrowed). `granted`: agent id -> role;
     `invocable`: names of the agents that may be called by a grant alone. `name` is what runs record as their caller.
@@ -56,7 +55,7 @@ class Credential:
 
     def may(self, permission: str) -> bool:
         """In the whole organization."""
-        return EVERYTHING in self.permissions or permission in self.permissions
+        return permission in self.permissions
 
     def may_on(self, permission: str, agent: Ownership) -> bool:
         """On this agent: as everywhere, or as its owner, or by a grant."""
@@ -229,6 +228,22 @@ def missing(permission: str) -> Forbidden:
         hint="`orchestrator whoami` says what you may do; ask an owner of the organization for more.",
         permission=permission,
     )
+
+
+def require_write(caller: Credential, agent: Ownership) -> None:
+    """Raises `Forbidden` (`permission_missing`) unless the caller may deploy this agent."""
+    if not caller.may_on("agents:write", agent):
+        raise missing("agents:write")
+
+
+def require_below(caller: Credential, role: Role) -> None:
+    """Raises `Forbidden` (`role_above`) unless the caller has all that the role has."""
+    if not caller.may_give(role):
+        raise Forbidden(
+            f"The role {role} may do more than this credential",
+            code="role_above",
+            hint="Ask somebody who has that role; `orchestrator whoami` says what you may do.",
+        )
 
 
 def _token(header: str, *, browser: bool) -> str | None:

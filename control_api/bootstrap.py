@@ -199,16 +199,11 @@ class Server:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         versions = VersionsService(**common, home=home, settings=settings, memory=memory)
         versions.clear_unfinished()
-        known: dict[str, Any] = {"database": database, "directory": directory}
+        known: dict[str, Any] = {**common, "directory": directory}
         services: dict[str, object] = {
             "access": AgentAccess(database),
             "agents": AgentsService(
-                **common,
-                platform=self.platform,
-                reconciler=self.reconciler,
-                changes=changes,
-                address=address,
-                directory=directory,
+                **known, platform=self.platform, reconciler=self.reconciler, changes=changes, address=address
             ),
             "backups": BackupService(url=settings.database_url, folder=home.backups, keys=organizations, clock=clock),
             "builds": BuildsService(database=database),
@@ -223,24 +218,24 @@ class Server:
                 tokens=tokens,
                 resealing=self.resealing,
             ),
-            "grants": GrantsService(**known, clock=clock, changes=changes),
+            "grants": GrantsService(**known, changes=changes),
             "health": HealthService(
                 database=database,
                 gateway=lambda: self.platform.gateway.connected,
                 supervisor=lambda: self.platform.supervisor.connected,
             ),
-            "invitations": InvitationsService(**known, keys=organizations, clock=clock),
-            "keys": KeysService(**known, clock=clock),
+            "invitations": InvitationsService(**known, keys=organizations),
+            "keys": KeysService(**known),
             "logs": LogsService(database=database, platform=self.platform, changes=changes),
-            "members": MembersService(**known, clock=clock),
+            "members": MembersService(**known),
             "metrics": self.metrics,
-            "organizations": OrganizationsService(**known),
+            "organizations": OrganizationsService(database=database, directory=directory),
             "revisions": RevisionsService(database=database, platform=self.platform),
             "runs": RunsService(
                 database=database, keys=organizations, journal=self.journal, changes=changes, settings=settings
             ),
             "secrets": self.secrets,
-            "service_accounts": ServiceAccountsService(**known, clock=clock),
+            "service_accounts": ServiceAccountsService(**known),
             "sessions": SessionsService(database=database, keys=organizations),
             "settings": settings,
             "versions": versions,

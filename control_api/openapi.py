@@ -27,6 +27,13 @@ Documented = tuple[int, str, str]
 NO_CREDENTIAL: Documented = (401, "unauthenticated", "This needs a credential")
 NOT_ALLOWED: Documented = (403, "permission_missing", "This credential lacks the permission agents:read")
 INVALID: Documented = (422, "invalid_request", "The request does not fit its schema: limit")
+CURSOR_INVALID: Documented = (400, "cursor_invalid", "The cursor is not one of ours")
+ROLE_ABOVE: Documented = (403, "role_above", "The role owner may do more than this credential")
+NO_ACCOUNT: Documented = (
+    404,
+    "service_account_unknown",
+    "There is no service account 0193a5b0-7c00-7000-8000-000000000005",
+)
 BODY_TOO_LARGE: Documented = (413, "body_too_large", "The body is too large")
 RATE_LIMITED: Documented = (429, "rate_limited", "This credential may send 1000 requests a second")
 INTERNAL: Documented = (500, "internal", "Something unexpected went wrong in the server")

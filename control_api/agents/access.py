@@ -8,7 +8,7 @@ from control_api.agents import rows
 from control_api.authorization import Ownership
 from control_api.journal.reading import run_unknown
 from control_api.store.database import Database, ReadSession
-from control_api.store.tables import agents, runs
+from control_api.store.tables import runs
 
 
 class AgentAccess:
@@ -18,10 +18,7 @@ class AgentAccess:
         self._database = database
 
     async def of_agent(self, organization: str, name: str) -> Ownership:
-        found = await self._database.read(lambda session: ownership(session, organization, name))
-        if found is None:
-            raise rows.unknown(name)
-        return found
+        return await self._database.read(lambda session: rows.ownership(session, organization, name))
 
     async def of_run(self, organization: str, run: str) -> Ownership | None:
         def read(session: ReadSession) -> Ownership | None:
@@ -29,15 +26,6 @@ class AgentAccess:
             name = session.execute(query).scalar_one_or_none()
             if name is None:
                 raise run_unknown(run)
-            return ownership(session, organization, name)
+            return rows.find(session, organization, name)
 
         return await self._database.read(read)
-
-
-def ownership(session: ReadSession, organization: str, name: str) -> Ownership | None:
-    """The agent that has this name now."""
-    query = select(agents.c.id, agents.c.owner).where(
-        agents.c.organization == organization, agents.c.name == name, agents.c.deleted_at.is_(None)
-    )
-    row = session.execute(query).first()
-    return Ownership(row.id, row.owner) if row else None

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from control_api.authorization import AgentsRead, LogsRead
 from control_api.builds.schemas import BuildView
 from control_api.builds.service import BuildsService
-from control_api.openapi import answers, errors
+from control_api.openapi import CURSOR_INVALID, answers, errors
 from control_api.paging import After, Limit, Page
 
 router = APIRouter(prefix="/builds", tags=["builds"])
@@ -27,11 +27,7 @@ Service = Annotated[BuildsService, Depends(provide)]
 Id = Annotated[str, Path(description="Id of the build.")]
 
 
-@router.get(
-    "",
-    summary="List builds, newest first",
-    responses=errors((400, "cursor_invalid", "The cursor is not one of ours")),
-)
+@router.get("", summary="List builds, newest first", responses=errors(CURSOR_INVALID))
 async def list_builds(
     caller: AgentsRead,
     service: Service,

@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from control_api.authorization import AgentsRead, AnAgentWrite, while_valid
 from control_api.deployments.schemas import DeploymentRequest, DeploymentView
 from control_api.deployments.service import DeploymentsService
-from control_api.openapi import BODY_TOO_LARGE, answers, errors
+from control_api.openapi import BODY_TOO_LARGE, CURSOR_INVALID, answers, errors
 from control_api.paging import After, Limit, Page
 from control_api.settings import Settings
 from control_api.streaming import CONTENT_TYPE, event_stream, last_number
@@ -50,11 +50,7 @@ async def create_deployment(
     return deployment
 
 
-@router.get(
-    "",
-    summary="List deployments, newest first",
-    responses=errors((400, "cursor_invalid", "The cursor is not one of ours")),
-)
+@router.get("", summary="List deployments, newest first", responses=errors(CURSOR_INVALID))
 async def list_deployments(
     caller: AgentsRead,
     service: Service,

@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from control_api.agents import rows as agents
-from control_api.agents.access import ownership
-from control_api.authorization import Credential
+from control_api.authorization import Credential, require_write
 from control_api.changes import Changes, agent_topic, deployment_topic
 from control_api.deployments import repository
 from control_api.deployments.history import FINAL, history
@@ -18,7 +17,6 @@ from control_api.reconciler.reconciler import Reconciler
 from control_api.store.database import Database, ReadSession, WriteSession
 from control_api.streaming import ServerEvent
 from control_api.versions import repository as versions
-from control_api.versions.service import require_write
 from control_api.versions.service import unknown as version_unknown
 from domain.clock import Clock
 from domain.deployment import DeploymentState
@@ -90,18 +88,18 @@ class DeploymentsService:
         version = versions.find(session, organization, digest)
         if version is None:
             raise version_unknown(digest)
-        require_write(caller, ownership(session, organization, version.agent))
-        agent = agents.require(session, organization, version.agent)
-        last = repository.newest(session, organization, agent)
+        agent = agents.ownership(session, organization, version.agent)
+        require_write(caller, agent)
+        last = repository.newest(session, organization, agent.id)
         if last is None:
             return None
         identity, last_digest, state = last
         if state in repository.OPEN:
             return self._get(session, organization, identity) if last_digest == digest else None
-        done = repository.serving(session, organization, agent, digest)
+        done = repository.serving(session, organization, agent.id, digest)
         if done is None and last_digest == digest and state is DeploymentState.READY:
             # In a split that somebody has set, a new revision waits for its share; another one would be no better.
-            done = identity if repository.is_split(session, organization, agent) else None
+            done = identity if repository.is_split(session, organization, agent.id) else None
         return self._get(session, organization, done).model_copy(update={"unchanged": True}) if done else None
 
     def _create(self, session: WriteSession, caller: Credential, digest: str) -> tuple[DeploymentView, bool]:

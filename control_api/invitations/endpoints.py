@@ -15,7 +15,7 @@ from control_api.invitations.schemas import (
     NewInvitationView,
 )
 from control_api.invitations.service import InvitationsService
-from control_api.openapi import BODY_TOO_LARGE, errors
+from control_api.openapi import BODY_TOO_LARGE, CURSOR_INVALID, ROLE_ABOVE, errors
 from control_api.paging import After, Limit, Page
 
 router = APIRouter(prefix="/invitations", tags=["invitations"])
@@ -33,11 +33,7 @@ def provide(request: Request) -> InvitationsService:
 Service = Annotated[InvitationsService, Depends(provide)]
 
 
-@router.get(
-    "",
-    summary="List invitations, newest first, also those that are over",
-    responses=errors((400, "cursor_invalid", "The cursor is not one of ours")),
-)
+@router.get("", summary="List invitations, newest first, also those that are over", responses=errors(CURSOR_INVALID))
 async def list_invitations(
     caller: InvitationsRead, service: Service, after: After, limit: Limit = 50
 ) -> Page[InvitationView]:
@@ -51,7 +47,7 @@ async def list_invitations(
     responses=errors(
         BODY_TOO_LARGE,
         ALREADY,
-        (403, "role_above", "The role owner may do more than this credential"),
+        ROLE_ABOVE,
         (422, "expiry_invalid", "An invitation is open for 30 days at most"),
     ),
 )

@@ -12,7 +12,7 @@ from control_api.authorization import token_digest
 from control_api.invitations.schemas import InvitationState, InvitationView
 from control_api.organizations import principals
 from control_api.store.database import ReadSession, WriteSession
-from control_api.store.tables import invitations, people
+from control_api.store.tables import invitations
 from domain.roles import Role
 from orchestrator_runtime.contract.ids import uuid7
 
@@ -27,13 +27,12 @@ def create(
     created_by: str,
     now: datetime,
     expires_at: datetime,
-) -> str:
-    """The new invitation's id."""
-    identity = uuid7()
-    values = {"id": identity, "organization": organization, "email": email, "role": role}
+) -> InvitationView:
+    values = {"id": uuid7(), "organization": organization, "email": email, "role": role}
     moments = {"created_at": now, "expires_at": expires_at}
-    session.execute(insert(invitations).values(**values, **moments, digest=token_digest(token), created_by=created_by))
-    return identity
+    made = insert(invitations).values(**values, **moments, digest=token_digest(token), created_by=created_by)
+    [view] = _views(session, organization, session.execute(made.returning(invitations)).all(), now)
+    return view
 
 
 def page(
@@ -74,10 +73,6 @@ def state(row: Row[Any], now: datetime) -> InvitationState:
     if row.revoked_at is not None:
         return "revoked"
     return "expired" if row.expires_at <= now else "open"
-
-
-def person_of(session: ReadSession, email: str) -> str | None:
-    return session.execute(select(people.c.id).where(people.c.email == email)).scalar_one_or_none()
 
 
 def _views(session: ReadSession, organization: str, rows: Sequence[Row[Any]], now: datetime) -> list[InvitationView]:

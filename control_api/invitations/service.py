@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row
 
-from control_api.authorization import Credential, missing, new_token
+from control_api.authorization import Credential, missing, new_token, require_below
 from control_api.invitations import repository
 from control_api.invitations.schemas import (
     AcceptedKey,
@@ -24,16 +24,14 @@ from control_api.invitations.schemas import (
 from control_api.keys import repository as keys_of
 from control_api.keys.service import future
 from control_api.members import repository as members
-from control_api.members.service import require_below
 from control_api.organizations import principals
 from control_api.organizations import repository as organizations
 from control_api.organizations.directory import Directory
 from control_api.organizations.repository import Organization
-from control_api.organizations.schemas import OrganizationView
+from control_api.organizations.service import view as organization_view
 from control_api.paging import Page, page_of
 from control_api.store.database import Database, WriteSession
 from control_api.store.keys import OrganizationKeys
-from control_api.store.tables import people
 from domain.clock import Clock
 from domain.roles import Role
 from orchestrator_runtime.contract.errors import Conflict, Forbidden, NotFound, Unprocessable
@@ -62,11 +60,11 @@ class InvitationsService:
             )
         token = new_token(TOKEN_PREFIX)
 
-        def make(session: WriteSession) -> InvitationView | None:
+        def make(session: WriteSession) -> InvitationView:
             principals.require(session, caller.organization, caller.principal)
             if members.has_email(session, caller.organization, wanted.email):
                 raise _member_already(wanted.email)
-            made = repository.create(
+            return repository.create(
                 session,
                 caller.organization,
                 email=wanted.email,
@@ -76,10 +74,8 @@ class InvitationsService:
                 now=now,
                 expires_at=expires,
             )
-            return repository.find(session, caller.organization, made, now=now)
 
         made = await self._database.write(make)
-        assert made is not None
         return NewInvitationView(**dict(made), token=token)
 
     async def page(self, caller: Credential, *, after: str | None, limit: int) -> Page[InvitationView]:
@@ -160,7 +156,7 @@ def _new_person(session: WriteSession, invitation: Row[Any], given: AcceptReques
         )
     if given.email != invitation.email:
         raise _of_another()
-    if repository.person_of(session, given.email) is not None:
+    if organizations.person_of(session, given.email) is not None:
         raise Conflict(
             f"{given.email} is a person here already",
             code="person_known",
@@ -171,12 +167,12 @@ def _new_person(session: WriteSession, invitation: Row[Any], given: AcceptReques
 
 def _known_person(session: WriteSession, invitation: Row[Any], caller: Credential) -> str:
     """The person behind a credential that is not narrowed; one who had no address has the invited one from now on."""
-    row = session.execute(select(people.c.email).where(people.c.id == caller.principal)).first()
-    if row is None or caller.scopes is not None:
+    person = organizations.find_person(session, caller.principal)
+    if person is None or caller.scopes is not None:
         raise missing("invitations:accept")
-    if row.email is None and repository.person_of(session, invitation.email) is None:
-        session.execute(update(people).where(people.c.id == caller.principal).values(email=invitation.email))
-    elif row.email != invitation.email:
+    if person.email is None and organizations.person_of(session, invitation.email) is None:
+        organizations.set_email(session, caller.principal, invitation.email)
+    elif person.email != invitation.email:
         raise _of_another()
     return caller.principal
 
@@ -184,8 +180,7 @@ def _known_person(session: WriteSession, invitation: Row[Any], caller: Credentia
 def _join(session: WriteSession, organization: Organization, person: str, role: Role, now: datetime) -> AcceptedKey:
     organizations.join(session, organization.id, person, role, now=now)
     _, token = keys_of.create(session, organization.id, person, name=FIRST_KEY, created_by=person, now=now)
-    view = OrganizationView(id=organization.id, name=organization.name, created_at=organization.created_at)
-    return AcceptedKey(organization=view, role=role, token=token)
+    return AcceptedKey(organization=organization_view(organization), role=role, token=token)
 
 
 def _unknown() -> NotFound:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from control_api.authorization import Credential, missing
+from control_api.authorization import Credential, missing, require_below
 from control_api.keys import repository
 from control_api.keys.repository import StoredKey
 from control_api.keys.schemas import KeyRequest, KeyView, NewKeyView
-from control_api.members.service import require_below
 from control_api.organizations import principals
 from control_api.organizations.directory import Directory
 from control_api.paging import Page, page_of

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import StreamingResponse
 
-from control_api.agents.paths import Name
+from control_api.agents.paths import NO_AGENT, Name
 from control_api.authorization import Credential, LogsRead, while_valid
 from control_api.logs.lines import shown
 from control_api.logs.service import LogsService
@@ -38,10 +38,7 @@ Service = Annotated[LogsService, Depends(provide)]
     "/agents/{name}/logs",
     summary="What an agent's instances wrote, as JSON lines, oldest first",
     response_class=StreamingResponse,
-    responses=errors(
-        (404, "agent_unknown", "There is no agent triage"),
-        (404, "revision_unknown", "triage has no revision triage-00009"),
-    )
+    responses=errors(NO_AGENT, (404, "revision_unknown", "triage has no revision triage-00009"))
     | answers(CONTENT_TYPE, example=EXAMPLE, description="JSON lines; an empty one only keeps the connection."),
 )
 async def read_logs(

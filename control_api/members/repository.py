@@ -35,12 +35,6 @@ def has_email(session: ReadSession, organization: str, email: str) -> bool:
     return session.execute(_members(organization).where(people.c.email == email)).first() is not None
 
 
-def owners(session: ReadSession, organization: str) -> list[str]:
-    """The people who are owners, who came first first."""
-    query = select(members.c.person).where(members.c.organization == organization, members.c.role == Role.OWNER)
-    return list(session.execute(query.order_by(members.c.created_at, members.c.person)).scalars())
-
-
 def set_role(session: WriteSession, organization: str, person: str, role: Role) -> None:
     here = (members.c.organization == organization) & (members.c.person == person)
     session.execute(update(members).where(here).values(role=role))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from control_api.authorization import Credential
+from control_api.authorization import Credential, require_below
 from control_api.members import repository
 from control_api.members.schemas import MemberView
 from control_api.organizations import principals
+from control_api.organizations import repository as organizations
 from control_api.organizations.directory import Directory
 from control_api.paging import Page, page_of
 from control_api.store.database import Database, WriteSession
 from domain.clock import Clock
 from domain.roles import Role
-from orchestrator_runtime.contract.errors import Conflict, Forbidden
+from orchestrator_runtime.contract.errors import Conflict
 
 
 class MembersService:
@@ -44,11 +45,8 @@ class MembersService:
 
         def change(session: WriteSession) -> None:
             self._require(session, caller, member, keep_owner=True)
-            heirs = [
-                one for one in (caller.principal, *repository.owners(session, caller.organization)) if one != member
-            ]
             repository.remove(session, caller.organization, member)
-            principals.leave(session, caller.organization, member, heir=heirs[0], now=self._clock.now())
+            principals.leave(session, caller.organization, member, by=caller.principal, now=self._clock.now())
 
         await self._directory.change_in(caller.organization, change)
 
@@ -56,20 +54,10 @@ class MembersService:
         """The member, if the caller may change it. `keep_owner`: it will not be an owner any more."""
         found = repository.require(session, caller.organization, member)
         require_below(caller, found.role)
-        if keep_owner and repository.owners(session, caller.organization) == [member]:
+        if keep_owner and organizations.owners(session, caller.organization) == [member]:
             raise Conflict(
                 f"{found.name} is the only owner of the organization",
                 code="last_owner",
                 hint="Make somebody else an owner first: `orchestrator members role MEMBER owner`.",
             )
         return found
-
-
-def require_below(caller: Credential, role: Role) -> None:
-    """Raises `Forbidden` (`role_above`) unless the caller has all that the role has."""
-    if not caller.may_give(role):
-        raise Forbidden(
-            f"The role {role} may do more than this credential",
-            code="role_above",
-            hint="Ask somebody who has that role; `orchestrator whoami` says what you may do.",
-        )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
 
-from sqlalchemy import Row, Table, select
+from sqlalchemy import ColumnElement, Table, select, true
 
 from control_api.authorization import Credential
 from control_api.organizations import repository
@@ -21,17 +19,19 @@ def load(session: ReadSession, organization: str | None = None) -> list[Credenti
     """The credentials of one organization, or of all: keys that were not revoked of principals who are still there."""
     first = repository.first(session)
     principals = {
-        (row.organization, row.person): ("person", Role(row.role)) for row in _rows(session, members, organization)
+        (row.organization, row.person): ("person", Role(row.role))
+        for row in session.execute(select(members).where(_of(members, organization)))
     }
     principals |= {
         (row.organization, row.id): ("service-account", Role(row.role))
-        for row in _rows(session, service_accounts, organization)
+        for row in session.execute(select(service_accounts).where(_of(service_accounts, organization)))
     }
     granted, invocable = _grants(session, organization)
     found: list[Credential] = []
-    for row in _rows(session, credentials, organization):
+    keys = select(credentials).where(_of(credentials, organization), credentials.c.revoked_at.is_(None))
+    for row in session.execute(keys):
         principal = (row.organization, row.principal)
-        if row.revoked_at is not None or principal not in principals:
+        if principal not in principals:
             continue
         kind, role = principals[principal]
         scopes = None if row.scopes is None else frozenset(row.scopes)
@@ -60,9 +60,9 @@ def effective(role: Role, scopes: frozenset[str] | None, *, installation: bool) 
     return permissions if scopes is None else permissions & (scopes | UNSCOPED)
 
 
-def _rows(session: ReadSession, table: Table, organization: str | None) -> Iterable[Row[Any]]:
-    query = select(table)
-    return session.execute(query if organization is None else query.where(table.c.organization == organization))
+def _of(table: Table, organization: str | None) -> ColumnElement[bool]:
+    """The rows of one organization, or of all."""
+    return true() if organization is None else table.c.organization == organization
 
 
 def _grants(
@@ -74,10 +74,7 @@ def _grants(
     query = select(
         agent_grants.c.organization, agent_grants.c.principal, agent_grants.c.role, agents.c.id, agents.c.name
     ).join(agents, agents.c.id == agent_grants.c.agent)
-    if organization is not None:
-        query = query.where(agent_grants.c.organization == organization)
-    query = query.where(agents.c.deleted_at.is_(None))
-    for row in session.execute(query):
+    for row in session.execute(query.where(_of(agent_grants, organization), agents.c.deleted_at.is_(None))):
         principal = (row.organization, row.principal)
         granted[principal][row.id] = Role(row.role)
         if INVOKE in ON_AGENT[Role(row.role)]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 
 from control_api.authorization import OrganizationRead, OrganizationWrite, SelfRead
-from control_api.openapi import BODY_TOO_LARGE, errors
+from control_api.openapi import BODY_TOO_LARGE, CURSOR_INVALID, errors
 from control_api.organizations.schemas import MembershipView, OrganizationRequest, OrganizationView, SelfView
 from control_api.organizations.service import OrganizationsService
 from control_api.paging import After, Limit, Page
@@ -49,7 +49,7 @@ async def rename_organization(
 @router.get(
     "/organizations",
     summary="List the organizations that the person behind this credential belongs to, by name",
-    responses=errors((400, "cursor_invalid", "The cursor is not one of ours")),
+    responses=errors(CURSOR_INVALID),
 )
 async def list_organizations(
     caller: OrganizationRead, service: Service, after: After, limit: Limit = 50

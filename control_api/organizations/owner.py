@@ -17,7 +17,7 @@ from control_api.organizations import repository
 from control_api.organizations.repository import Organization
 from control_api.store.database import WriteSession
 from control_api.store.keys import OrganizationKeys
-from control_api.store.tables import credentials, members
+from control_api.store.tables import credentials
 from domain.roles import Role
 from orchestrator_runtime.contract.ids import uuid7
 
@@ -46,7 +46,7 @@ def ensure(session: WriteSession, keys: OrganizationKeys, *, token: str, now: da
     """The first organization with its encryption key and an owner; `token` opens it as that owner."""
     organization = repository.first(session) or repository.create(session, keys, NAME, now=now)
     keys.create(session, organization.id)
-    owner = _oldest_owner(session, organization.id)
+    owner = next(iter(repository.owners(session, organization.id)), None)
     if owner is None:
         owner = repository.create_person(session, OWNER, email=None, now=now)
         repository.join(session, organization.id, owner, Role.OWNER, now=now)
@@ -58,9 +58,3 @@ def ensure(session: WriteSession, keys: OrganizationKeys, *, token: str, now: da
         values = {"digest": digest, "id": uuid7(), "organization": organization.id, "principal": owner, "name": OWNER}
         session.execute(insert(credentials).values(**values, created_at=now))
     return organization
-
-
-def _oldest_owner(session: WriteSession, organization: str) -> str | None:
-    query = select(members.c.person).where(members.c.organization == organization, members.c.role == Role.OWNER)
-    found: str | None = session.execute(query.order_by(members.c.created_at, members.c.person)).scalars().first()
-    return found

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 from sqlalchemy import delete, select, update
 
+from control_api.organizations import repository
 from control_api.schemas import View, example
 from control_api.store.database import ReadSession, WriteSession
 from control_api.store.tables import agent_grants, agents, credentials, invitations, members, people, service_accounts
@@ -86,8 +87,12 @@ def role_of_account(session: ReadSession, organization: str, account: str) -> Ro
     return None if found is None else Role(found)
 
 
-def leave(session: WriteSession, organization: str, principal: str, *, heir: str, now: datetime) -> None:
-    """Take everything from one who leaves: keys, grants and open invitations end, the agents are the heir's."""
+def leave(session: WriteSession, organization: str, principal: str, *, by: str, now: datetime) -> None:
+    """Take everything from one who has just been removed `by` somebody: keys, grants and open invitations end.
+
+    The agents go to whoever did it; where somebody removed themselves, to the oldest owner.
+    """
+    heir = by if by != principal else repository.owners(session, organization)[0]
     session.execute(
         update(credentials)
         .where(

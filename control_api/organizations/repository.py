@@ -6,8 +6,9 @@ import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from control_api.store.database import ReadSession, WriteSession
 from control_api.store.keys import OrganizationKeys
@@ -75,8 +76,26 @@ def create_person(session: WriteSession, name: str, *, email: str | None, now: d
     return made
 
 
+def find_person(session: ReadSession, person: str) -> Row[Any] | None:
+    return session.execute(select(people).where(people.c.id == person)).first()
+
+
+def person_of(session: ReadSession, email: str) -> str | None:
+    return session.execute(select(people.c.id).where(people.c.email == email)).scalar_one_or_none()
+
+
+def set_email(session: WriteSession, person: str, email: str) -> None:
+    session.execute(update(people).where(people.c.id == person).values(email=email))
+
+
 def join(session: WriteSession, organization: str, person: str, role: Role, *, now: datetime) -> None:
     session.execute(insert(members).values(organization=organization, person=person, role=role, created_at=now))
+
+
+def owners(session: ReadSession, organization: str) -> list[str]:
+    """The people who are owners, who came first first."""
+    query = select(members.c.person).where(members.c.organization == organization, members.c.role == Role.OWNER)
+    return list(session.execute(query.order_by(members.c.created_at, members.c.person)).scalars())
 
 
 def memberships(session: ReadSession, person: str) -> list[tuple[Organization, Role]]:

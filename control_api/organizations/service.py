@@ -17,7 +17,7 @@ class OrganizationsService:
         self._directory = directory
 
     async def get(self, caller: Credential) -> OrganizationView:
-        return _view(await self._database.read(lambda session: repository.get(session, caller.organization)))
+        return view(await self._database.read(lambda session: repository.get(session, caller.organization)))
 
     async def rename(self, caller: Credential, name: str) -> OrganizationView:
         """Its hosts are called after it from now on. Raises `Conflict` (`name_taken`)."""
@@ -51,7 +51,7 @@ class OrganizationsService:
         def read(session: ReadSession) -> SelfView:
             return SelfView(
                 principal=principals.views(session, caller.organization, [caller.principal])[caller.principal],
-                organization=_view(repository.get(session, caller.organization)),
+                organization=view(repository.get(session, caller.organization)),
                 role=caller.role,
                 permissions=sorted(caller.permissions),
                 key=caller.id,
@@ -62,5 +62,5 @@ class OrganizationsService:
         return await self._database.read(read)
 
 
-def _view(organization: Organization) -> OrganizationView:
+def view(organization: Organization) -> OrganizationView:
     return OrganizationView(id=organization.id, name=organization.name, created_at=organization.created_at)

@@ -6,16 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from control_api.agents.paths import Name, Revision
+from control_api.agents.paths import NO_AGENT, Name, Revision
 from control_api.authorization import AgentsRead
-from control_api.openapi import errors
+from control_api.openapi import CURSOR_INVALID, errors
 from control_api.paging import After, Limit, Page
 from control_api.revisions.schemas import RevisionView
 from control_api.revisions.service import RevisionsService
 
 router = APIRouter(prefix="/agents/{name}/revisions", tags=["revisions"])
-
-NO_AGENT = (404, "agent_unknown", "There is no agent triage")
 
 
 def provide(request: Request) -> RevisionsService:
@@ -26,11 +24,7 @@ def provide(request: Request) -> RevisionsService:
 Service = Annotated[RevisionsService, Depends(provide)]
 
 
-@router.get(
-    "",
-    summary="List an agent's revisions, newest first",
-    responses=errors(NO_AGENT, (400, "cursor_invalid", "The cursor is not one of ours")),
-)
+@router.get("", summary="List an agent's revisions, newest first", responses=errors(NO_AGENT, CURSOR_INVALID))
 async def list_revisions(
     name: Name, caller: AgentsRead, service: Service, after: After, limit: Limit = 50
 ) -> Page[RevisionView]:

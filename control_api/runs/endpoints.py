@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from control_api.authorization import RunsRead, RunsWrite, while_valid
-from control_api.openapi import errors
+from control_api.openapi import CURSOR_INVALID, errors
 from control_api.paging import After, Limit, Page
 from control_api.runs.repository import Filter
 from control_api.runs.schemas import EVENT, EventView, RunDetails, RunView, StepView
@@ -20,7 +20,6 @@ from orchestrator_runtime.contract.states import RunState
 router = APIRouter(prefix="/runs", tags=["runs"])
 
 UNKNOWN = (404, "run_unknown", "There is no run 0193a5b0-7c3e-7d4f-9a6b-2c1d0e9f8a7b")
-BAD_CURSOR = (400, "cursor_invalid", "The cursor is not one of ours")
 STREAM = 'id: 1\nevent: run.started\ndata: {"seq": 1}\n\nid: 2\nevent: run.succeeded\ndata: {"seq": 2}\n\n'
 PAGE_OR_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
@@ -53,7 +52,7 @@ def _response(content: Content) -> Response:
     return Response(content.body, media_type=content.content_type, headers=UNTRUSTED)
 
 
-@router.get("", summary="List runs, newest first", responses=errors(BAD_CURSOR))
+@router.get("", summary="List runs, newest first", responses=errors(CURSOR_INVALID))
 async def list_runs(
     caller: RunsRead,
     service: Service,
@@ -72,7 +71,7 @@ async def get_run(run: Id, caller: RunsRead, service: Service) -> RunDetails:
 
 
 @router.get(
-    "/{run}/steps", summary="List a run's steps, in the order they began", responses=errors(UNKNOWN, BAD_CURSOR)
+    "/{run}/steps", summary="List a run's steps, in the order they began", responses=errors(UNKNOWN, CURSOR_INVALID)
 )
 async def list_steps(run: Id, caller: RunsRead, service: Service, after: After, limit: Limit = 50) -> Page[StepView]:
     return await service.steps(caller.organization, run, after=after, limit=limit)
@@ -83,7 +82,9 @@ async def list_steps(run: Id, caller: RunsRead, service: Service, after: After, 
     summary="List a run's events; with `Accept: text/event-stream`, follow them until the run ends",
     response_model=Page[EventView],
     responses=PAGE_OR_STREAM
-    | errors(UNKNOWN, BAD_CURSOR, (400, "last_event_id_invalid", "Last-Event-ID is not one that this stream has sent")),
+    | errors(
+        UNKNOWN, CURSOR_INVALID, (400, "last_event_id_invalid", "Last-Event-ID is not one that this stream has sent")
+    ),
 )
 async def list_events(
     run: Id,

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 
 from control_api.authorization import SecretsRead, SecretsWrite
-from control_api.openapi import BODY_TOO_LARGE, errors
+from control_api.openapi import BODY_TOO_LARGE, CURSOR_INVALID, errors
 from control_api.paging import After, Limit, Page
 from control_api.secrets.schemas import RollbackRequest, SecretRequest, SecretVersionView, SecretView
 from control_api.secrets.service import SecretsService
@@ -29,11 +29,7 @@ UNKNOWN = (404, "secret_unknown", "There is no secret OPENAI_API_KEY")
 UNKNOWN_VERSION = (404, "secret_version_unknown", "OPENAI_API_KEY has no version 7")
 
 
-@router.get(
-    "",
-    summary="List the names of secrets; values cannot be read back",
-    responses=errors((400, "cursor_invalid", "The cursor is not one of ours")),
-)
+@router.get("", summary="List the names of secrets; values cannot be read back", responses=errors(CURSOR_INVALID))
 async def list_secrets(caller: SecretsRead, service: Service, after: After, limit: Limit = 50) -> Page[SecretView]:
     return await service.page(caller.organization, after=after, limit=limit)
 

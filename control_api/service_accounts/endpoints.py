@@ -7,14 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 
 from control_api.authorization import ServiceAccountsRead, ServiceAccountsWrite
-from control_api.openapi import BODY_TOO_LARGE, errors
+from control_api.openapi import BODY_TOO_LARGE, CURSOR_INVALID, NO_ACCOUNT, ROLE_ABOVE, errors
 from control_api.paging import After, Limit, Page
 from control_api.service_accounts.schemas import ServiceAccountRequest, ServiceAccountView
 from control_api.service_accounts.service import ServiceAccountsService
 
 router = APIRouter(prefix="/service-accounts", tags=["service accounts"])
-
-ABOVE = (403, "role_above", "The role owner may do more than this credential")
 
 
 def provide(request: Request) -> ServiceAccountsService:
@@ -25,11 +23,7 @@ def provide(request: Request) -> ServiceAccountsService:
 Service = Annotated[ServiceAccountsService, Depends(provide)]
 
 
-@router.get(
-    "",
-    summary="List the service accounts by name",
-    responses=errors((400, "cursor_invalid", "The cursor is not one of ours")),
-)
+@router.get("", summary="List the service accounts by name", responses=errors(CURSOR_INVALID))
 async def list_service_accounts(
     caller: ServiceAccountsRead, service: Service, after: After, limit: Limit = 50
 ) -> Page[ServiceAccountView]:
@@ -40,7 +34,7 @@ async def list_service_accounts(
     "",
     status_code=201,
     summary="Make a service account; its keys are made at /keys",
-    responses=errors(BODY_TOO_LARGE, ABOVE, (409, "name_taken", "There is a service account deployer already")),
+    responses=errors(BODY_TOO_LARGE, ROLE_ABOVE, (409, "name_taken", "There is a service account deployer already")),
 )
 async def create_service_account(
     body: ServiceAccountRequest, caller: ServiceAccountsWrite, service: Service
@@ -52,9 +46,7 @@ async def create_service_account(
     "/{account}",
     status_code=204,
     summary="Remove a service account: its keys stop at once, and its agents become yours",
-    responses=errors(
-        ABOVE, (404, "service_account_unknown", "There is no service account 0193a5b0-7c00-7000-8000-000000000005")
-    ),
+    responses=errors(ROLE_ABOVE, NO_ACCOUNT),
 )
 async def remove_service_account(
     account: Annotated[str, Path(description="Id of the service account.")],

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from control_api.authorization import Credential
-from control_api.members import repository as members
-from control_api.members.service import require_below
+from control_api.authorization import Credential, require_below
 from control_api.organizations import principals
 from control_api.organizations.directory import Directory
 from control_api.paging import Page, page_of
@@ -46,8 +44,7 @@ class ServiceAccountsService:
 
         def change(session: WriteSession) -> None:
             require_below(caller, principals.require_account(session, caller.organization, account))
-            heirs = [one for one in (caller.principal, *members.owners(session, caller.organization)) if one != account]
             repository.remove(session, caller.organization, account)
-            principals.leave(session, caller.organization, account, heir=heirs[0], now=self._clock.now())
+            principals.leave(session, caller.organization, account, by=caller.principal, now=self._clock.now())
 
         await self._directory.change_in(caller.organization, change)

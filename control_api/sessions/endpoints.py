@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 
 from control_api.agents.paths import Name
 from control_api.authorization import SessionsRead, SessionsWrite
-from control_api.openapi import errors
+from control_api.openapi import CURSOR_INVALID, errors
 from control_api.paging import Cursor, Limit, Page
 from control_api.sessions.schemas import SessionDetails, SessionView
 from control_api.sessions.service import SessionsService
@@ -16,7 +16,6 @@ from control_api.sessions.service import SessionsService
 router = APIRouter(tags=["sessions"])
 
 UNKNOWN = (404, "session_unknown", "triage has no session customer-42")
-BAD_CURSOR = (400, "cursor_invalid", "The cursor is not one of ours")
 
 
 def provide(request: Request) -> SessionsService:
@@ -28,7 +27,7 @@ Service = Annotated[SessionsService, Depends(provide)]
 Session = Annotated[str, Path(description="The session's name.")]
 
 
-@router.get("/sessions", summary="List sessions, the one with the newest run first", responses=errors(BAD_CURSOR))
+@router.get("/sessions", summary="List sessions, the one with the newest run first", responses=errors(CURSOR_INVALID))
 async def list_sessions(
     caller: SessionsRead,
     service: Service,
@@ -39,7 +38,7 @@ async def list_sessions(
     return await service.page(caller.organization, agent=agent, cursor=cursor, limit=limit)
 
 
-@router.get("/agents/{name}/sessions", summary="List an agent's sessions", responses=errors(BAD_CURSOR))
+@router.get("/agents/{name}/sessions", summary="List an agent's sessions", responses=errors(CURSOR_INVALID))
 async def list_sessions_of_agent(
     name: Name, caller: SessionsRead, service: Service, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[SessionView]:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from builders import manifest as manifests
 from control_api.agents import rows as agents
-from control_api.agents.access import ownership
-from control_api.authorization import Credential, Ownership, missing
+from control_api.authorization import Credential, missing, require_write
 from control_api.paging import Page, page_of
 from control_api.settings import Settings
 from control_api.store.database import Database, WriteSession
@@ -84,7 +83,7 @@ class VersionsService:
     def _add(self, session: WriteSession, caller: Credential, digest: str, manifest: Manifest) -> VersionView:
         now = self._clock.now()
         organization = caller.organization
-        known = ownership(session, organization, manifest.name)
+        known = agents.find(session, organization, manifest.name)
         if known is not None:
             require_write(caller, known)
             agent = known.id
@@ -109,12 +108,6 @@ class VersionsService:
                     hint="Name what the agent does not need in .orchestratorignore.",
                 )
         return bytes(data)
-
-
-def require_write(caller: Credential, agent: Ownership | None) -> None:
-    """Raises `Forbidden` (`permission_missing`) unless the caller may deploy this agent."""
-    if not (caller.may("agents:write") or (agent is not None and caller.may_on("agents:write", agent))):
-        raise missing("agents:write")
 
 
 def unknown(digest: str) -> NotFound:

@@ -33,6 +33,18 @@ def postgresql_platform() -> Iterator[Installation]:
         yield running
 
 
+@pytest.fixture(
+    params=[
+        pytest.param("platform", id="sqlite", marks=pytest.mark.xdist_group("spine on SQLite")),
+        pytest.param("postgresql_platform", id="postgresql", marks=pytest.mark.xdist_group("spine on PostgreSQL")),
+    ]
+)
+def either_platform(request: pytest.FixtureRequest) -> Installation:
+    """The same on both databases."""
+    running: Installation = request.getfixturevalue(request.param)
+    return running
+
+
 @pytest.fixture
 def own_platform() -> Iterator[Installation]:
     """For a test that kills parts of it."""

@@ -46,30 +46,19 @@ class Member:
             return client.get(f"/api/v1{path}").raise_for_status().json()
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("sqlite", marks=pytest.mark.xdist_group("spine on SQLite")),
-        pytest.param("postgresql", marks=pytest.mark.xdist_group("spine on PostgreSQL")),
-    ]
-)
-def platform(request: pytest.FixtureRequest, platform: Installation) -> Installation:
-    if request.param == "sqlite":
-        return platform
-    other: Installation = request.getfixturevalue("postgresql_platform")
-    return other
-
-
 @pytest.fixture
-def both(platform: Installation, tmp_path: Path) -> Iterator[tuple[Member, Member]]:
+def both(either_platform: Installation, tmp_path: Path) -> Iterator[tuple[Member, Member]]:
     """The owner of the first organization and one of another, each with an agent of the same name."""
     if os.geteuid() != 0:
         pytest.skip("only root can give each organization a user of its own")
     agent, email = f"whose-{uuid4().hex[:8]}", f"{uuid4().hex}@example.org"
-    invitation = platform.cli("invitations", "create", email, "viewer").strip()
-    said = platform.cli("--output", "json", "invitations", "accept", invitation, "--name", "Eve", "--email", email)
+    invitation = either_platform.cli("invitations", "create", email, "viewer").strip()
+    said = either_platform.cli(
+        "--output", "json", "invitations", "accept", invitation, "--name", "Eve", "--email", email
+    )
     accepted = json.loads(said)
-    us = Member(platform, platform.token, accepted["joined"]["organization"], agent)
-    them = Member(platform, accepted["personal"]["token"], accepted["personal"]["organization"], agent)
+    us = Member(either_platform, either_platform.token, accepted["joined"]["organization"], agent)
+    them = Member(either_platform, accepted["personal"]["token"], accepted["personal"]["organization"], agent)
     for member, whose in ((us, "ours"), (them, "theirs")):
         member.cli("secrets", "set", "WHOSE", input=whose)
         member.cli("deploy", str(write_agent(tmp_path / whose, name=agent, code=CODE, manifest=MANIFEST)))

@@ -16,49 +16,37 @@ def handle(input):
 SLOW_TO_ZERO = "scale: {window: 6s}\n"
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("sqlite", marks=pytest.mark.xdist_group("spine on SQLite")),
-        pytest.param("postgresql", marks=pytest.mark.xdist_group("spine on PostgreSQL")),
-    ]
-)
-def platform(request: pytest.FixtureRequest, platform: Installation) -> Installation:
-    """The same on both databases."""
-    if request.param == "sqlite":
-        return platform
-    other: Installation = request.getfixturevalue("postgresql_platform")
-    return other
-
-
 def invoke(platform: Installation, agent: str, value: object) -> object:
     return json.loads(platform.cli("invoke", agent, "-d", json.dumps(value)))
 
 
-def test_a_folder_becomes_an_agent_whose_runs_are_journalled(platform: Installation, tmp_path: Path) -> None:
-    platform.deploy(write_agent(tmp_path / "greeter", name="greeter", code=GREETER))
+def test_a_folder_becomes_an_agent_whose_runs_are_journalled(either_platform: Installation, tmp_path: Path) -> None:
+    either_platform.deploy(write_agent(tmp_path / "greeter", name="greeter", code=GREETER))
 
-    assert invoke(platform, "greeter", {"name": "Ada"}) == {"greeting": "hello Ada"}
+    assert invoke(either_platform, "greeter", {"name": "Ada"}) == {"greeting": "hello Ada"}
 
-    [run] = platform.runs("greeter")
+    [run] = either_platform.runs("greeter")
     assert run["state"] == "succeeded"
-    with platform.client() as client:
+    with either_platform.client() as client:
         assert client.get(f"/api/v1/runs/{run['id']}/input").json() == {"name": "Ada"}
         assert client.get(f"/api/v1/runs/{run['id']}/output").json() == {"greeting": "hello Ada"}
 
 
-def test_an_unchanged_folder_is_not_deployed_again(platform: Installation, tmp_path: Path) -> None:
+def test_an_unchanged_folder_is_not_deployed_again(either_platform: Installation, tmp_path: Path) -> None:
     folder = write_agent(tmp_path / "same", name="same", code=GREETER)
-    platform.deploy(folder)
-    again = json.loads(platform.cli("deploy", str(folder), "--output", "json"))
+    either_platform.deploy(folder)
+    again = json.loads(either_platform.cli("deploy", str(folder), "--output", "json"))
     assert again["unchanged"] is True
-    with platform.client() as client:
+    with either_platform.client() as client:
         assert len(client.get("/api/v1/agents/same/revisions").json()["items"]) == 1
 
 
-def test_a_change_becomes_a_new_revision_that_takes_all_calls(platform: Installation, tmp_path: Path) -> None:
-    platform.deploy(write_agent(tmp_path / "changing", name="changing", code=GREETER))
-    platform.deploy(write_agent(tmp_path / "changing", name="changing", code=GREETER.replace("hello", "good day")))
-    assert invoke(platform, "changing", {"name": "Ada"}) == {"greeting": "good day Ada"}
+def test_a_change_becomes_a_new_revision_that_takes_all_calls(either_platform: Installation, tmp_path: Path) -> None:
+    either_platform.deploy(write_agent(tmp_path / "changing", name="changing", code=GREETER))
+    either_platform.deploy(
+        write_agent(tmp_path / "changing", name="changing", code=GREETER.replace("hello", "good day"))
+    )
+    assert invoke(either_platform, "changing", {"name": "Ada"}) == {"greeting": "good day Ada"}
 
 
 BROKEN = {
@@ -74,28 +62,28 @@ BROKEN = {
 
 @pytest.mark.parametrize("code", BROKEN)
 def test_a_version_that_does_not_start_leaves_the_previous_one_serving(
-    platform: Installation, tmp_path: Path, code: str
+    either_platform: Installation, tmp_path: Path, code: str
 ) -> None:
     name = "broken-" + code.replace("_", "-")
     limits = "timeouts: {start: 5s}\n"
     folder = write_agent(tmp_path / name, name=name, code=GREETER, manifest=limits)
-    platform.deploy(folder)
+    either_platform.deploy(folder)
 
     write_agent(folder, name=name, code=BROKEN[code], manifest=limits)
-    said = platform.cli("deploy", str(folder), "--output", "json", check=False)
+    said = either_platform.cli("deploy", str(folder), "--output", "json", check=False)
 
     assert json.loads(said)["problem"]["code"] == code
-    assert invoke(platform, name, {"name": "Ada"}) == {"greeting": "hello Ada"}
+    assert invoke(either_platform, name, {"name": "Ada"}) == {"greeting": "hello Ada"}
 
 
-def test_an_agent_scales_to_zero_and_back(platform: Installation, tmp_path: Path) -> None:
-    platform.deploy(write_agent(tmp_path / "sleeper", name="sleeper", code=GREETER, manifest=SLOW_TO_ZERO))
-    invoke(platform, "sleeper", {"name": "Ada"})
-    with platform.client(timeout=90) as client, client.stream("GET", "/api/v1/agents/sleeper/events") as stream:
+def test_an_agent_scales_to_zero_and_back(either_platform: Installation, tmp_path: Path) -> None:
+    either_platform.deploy(write_agent(tmp_path / "sleeper", name="sleeper", code=GREETER, manifest=SLOW_TO_ZERO))
+    invoke(either_platform, "sleeper", {"name": "Ada"})
+    with either_platform.client(timeout=90) as client, client.stream("GET", "/api/v1/agents/sleeper/events") as stream:
         for line in stream.iter_lines():
             if line.startswith("data:") and _instances(json.loads(line[5:])) == 0:
                 break
-    assert invoke(platform, "sleeper", {"name": "Bob"}) == {"greeting": "hello Bob"}
+    assert invoke(either_platform, "sleeper", {"name": "Bob"}) == {"greeting": "hello Bob"}
 
 
 def _instances(state: dict[str, object]) -> int:
@@ -105,10 +93,10 @@ def _instances(state: dict[str, object]) -> int:
 
 
 def test_an_asynchronous_call_is_answered_after_the_commit_and_done_later(
-    platform: Installation, tmp_path: Path
+    either_platform: Installation, tmp_path: Path
 ) -> None:
-    platform.deploy(write_agent(tmp_path / "later", name="later", code=GREETER))
-    with platform.client() as client:
+    either_platform.deploy(write_agent(tmp_path / "later", name="later", code=GREETER))
+    with either_platform.client() as client:
         accepted = client.post("/agents/later", json={"name": "Ada"}, headers={"Prefer": "respond-async"})
         assert accepted.status_code == 202
         address = accepted.headers["Location"]
@@ -119,15 +107,15 @@ def test_an_asynchronous_call_is_answered_after_the_commit_and_done_later(
         assert client.get(f"{address}/output").json() == {"greeting": "hello Ada"}
 
 
-def test_the_same_idempotency_key_runs_once(platform: Installation, tmp_path: Path) -> None:
-    platform.deploy(write_agent(tmp_path / "once", name="once", code=GREETER))
-    with platform.client() as client:
+def test_the_same_idempotency_key_runs_once(either_platform: Installation, tmp_path: Path) -> None:
+    either_platform.deploy(write_agent(tmp_path / "once", name="once", code=GREETER))
+    with either_platform.client() as client:
         answers = [
             client.post("/agents/once", json={"name": "Ada"}, headers={"Idempotency-Key": "k1"}) for _ in range(3)
         ]
         other = client.post("/agents/once", json={"name": "Bob"}, headers={"Idempotency-Key": "k1"})
     assert {answer.text for answer in answers} == {answers[0].text}
-    assert len(platform.runs("once")) == 1
+    assert len(either_platform.runs("once")) == 1
     assert other.status_code == 422
     assert other.json()["code"] == "idempotency_key_reused"
 
@@ -149,12 +137,12 @@ def handle(given: Input):
 """
 
 
-def test_an_asynchronous_run_has_the_headers_of_its_request(platform: Installation, tmp_path: Path) -> None:
-    platform.deploy(write_agent(tmp_path / "webhook", name="webhook", code=HEADERS))
-    with platform.client() as client:
+def test_an_asynchronous_run_has_the_headers_of_its_request(either_platform: Installation, tmp_path: Path) -> None:
+    either_platform.deploy(write_agent(tmp_path / "webhook", name="webhook", code=HEADERS))
+    with either_platform.client() as client:
         sent = client.post("/agents/webhook", json={}, headers={"prefer": "respond-async", "x-github-event": "push"})
         run = sent.json()["run"]
-        platform.cli("runs", "follow", run)
+        either_platform.cli("runs", "follow", run)
         seen = client.get(f"/api/v1/runs/{run}/output").json()
         assert seen["x-github-event"] == "push"
         assert "authorization" not in seen

@@ -40,6 +40,15 @@ async def test_the_keys_of_a_removed_member_stop_at_once_and_their_agents_are_ha
     assert ADDRESS in (await world.get("/agents/triage"))["url"]
 
 
+async def test_the_agents_of_an_owner_who_leaves_are_handed_over_to_another(world: World) -> None:
+    me = (await world.get("/whoami"))["principal"]["id"]
+    await world.deploy()
+    grace = await world.somebody(Role.OWNER, name="Grace")
+    assert (await world.get("/agents/triage"))["owner"]["id"] == me
+    assert (await world.client.delete(f"/members/{me}")).status_code == 204
+    assert (await grace.client.get("/agents/triage")).json()["owner"]["id"] == grace.id
+
+
 async def test_the_last_owner_can_neither_go_nor_become_less(world: World) -> None:
     me = (await world.get("/whoami"))["principal"]["id"]
     for answer in (

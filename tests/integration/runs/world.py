@@ -21,6 +21,7 @@ from control_api.runs.service import RunsService
 from control_api.sessions.service import SessionsService
 from control_api.settings import Runs, Settings
 from domain.clock import SystemClock
+from domain.roles import PERMISSIONS
 from tests.integration.journal.world import ORGANIZATION, World
 
 TOKEN = "orc_owner"
@@ -63,11 +64,10 @@ def _app() -> FastAPI:
 @asynccontextmanager
 async def serving(journal: World, home: Path) -> AsyncIterator[Api]:
     app = _app()
-    everything = frozenset({"*"})
     app.state.credentials = Credentials(
         [
-            Credential("1", token_digest(TOKEN), ORGANIZATION, everything),
-            Credential("2", token_digest(STRANGER), "org-2", everything),
+            Credential("1", token_digest(TOKEN), ORGANIZATION, PERMISSIONS),
+            Credential("2", token_digest(STRANGER), "org-2", PERMISSIONS),
         ]
     )
     app.state.settings = settings = Settings(home=home, runs=Runs(event_poll=60.0))

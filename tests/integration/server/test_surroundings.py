@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from control_api.app import create_app
-from control_api.authorization import EVERYTHING, Credential, Credentials, token_digest
+from control_api.authorization import Credential, Credentials, token_digest
 from control_api.backups.service import BackupService
 from control_api.border import no_span
 from control_api.health.service import HealthService
@@ -22,6 +22,7 @@ from control_api.settings import Telemetry
 from control_api.store.database import Database, open_database
 from control_api.store.migrate import migrate
 from control_api.telemetry import request_spans, tracer_provider
+from domain.roles import PERMISSIONS
 from orchestrator_runtime.contract.errors import Unavailable
 from tests.fakes.keys import organization_keys
 from tests.fakes.manual_clock import ManualClock
@@ -60,7 +61,7 @@ def parts() -> Parts:
 def app(database: Database, parts: Parts, tmp_path: Path) -> FastAPI:
     metrics = Metrics(gateway=parts.gateway_metrics, waiting=lambda: 3)
     app = create_app(clock=CLOCK, measure=metrics.measure)
-    app.state.credentials = Credentials([Credential("c", token_digest(TOKEN), "o-1", frozenset({EVERYTHING}))])
+    app.state.credentials = Credentials([Credential("c", token_digest(TOKEN), "o-1", PERMISSIONS)])
     app.state.metrics = metrics
     app.state.health = HealthService(
         database=database, gateway=lambda: parts.gateway, supervisor=lambda: parts.supervisor

@@ -29,7 +29,7 @@ TOKEN, WEAK = new_token(), new_token()
 APP = create_app(clock=ManualClock(), measure=lambda *measured: None)
 APP.state.credentials = Credentials(
     [
-        Credential("c-1", token_digest(TOKEN), "o-1", frozenset({"*"})),
+        Credential("c-1", token_digest(TOKEN), "o-1", PERMISSIONS),
         Credential("c-2", token_digest(WEAK), "o-1", frozenset()),
     ]
 )

@@ -9,11 +9,12 @@ import pytest
 
 from control_api.app import create_app
 from control_api.authorization import Credential, Credentials, new_token, token_digest
+from domain.roles import PERMISSIONS
 from tests.fakes.manual_clock import ManualClock
 
 TOKEN = new_token()
 APP = create_app(clock=ManualClock(), measure=lambda *measured: None)
-APP.state.credentials = Credentials([Credential("c-1", token_digest(TOKEN), "o-1", frozenset({"*"}))])
+APP.state.credentials = Credentials([Credential("c-1", token_digest(TOKEN), "o-1", PERMISSIONS)])
 SITE = {"origin": "https://elsewhere.example"}
 
 
